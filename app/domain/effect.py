@@ -1,0 +1,30 @@
+"""A side effect that was decided, and must happen exactly once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class EffectKind(StrEnum):
+    CHECK = "check"  # the check run of one SHA: {repository_id, sha}
+    PULL_COMMENT = "comment"  # the sticky comment of one pull request: {repository_id, number}
+    PULL_BODY = "pull_body"  # the text of a fix pull request: {incident_id}
+    REPLY = "reply"  # the answer to a command: {repository_id, number, body}
+    CONFIG_CHECK = "config"  # heal.yml's verdict at a commit: {repository_id, sha}
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One row of the outbox. The same `key` asked for again while it waits is one effect; after it was done, it is
+    done again with the newest `request` (a sticky text is edited in place, never posted twice)."""
+
+    key: str
+    kind: EffectKind
+    repository_id: int
+    request: Mapping[str, Any] = field(default_factory=dict)
+    incident_id: int | None = None
+    id: int = 0
+    revision: int = 0
+    remote_id: str = ""
+    attempts: int = 0

@@ -1,0 +1,76 @@
+"""A detector's claim."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Facts = Mapping[str, Any]
+
+
+class Severity(StrEnum):
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceLine:
+    """One line that shows the cause: its 1-based number in the raw log, and its text without timestamp and colour."""
+
+    number: int
+    text: str
+    step: str = ""
+    root: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One rung of a ladder: an action and its parameters."""
+
+    action: str
+    params: Facts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What broke, and how it is known.
+
+    `kind` is the cause (`host_oom`, `network_transient`, …, `unknown`); `subject` is where (workflow and job);
+    `fingerprint` is equal for the same cause in the same place across runs and machines; `confidence` is 0…1;
+    `ladder` holds the remedies from the gentlest to the last resort, empty when nothing may be changed.
+    """
+
+    detector: str
+    kind: str
+    subject: str
+    severity: Severity
+    confidence: float
+    summary: str
+    fingerprint: str
+    facts: Facts = field(default_factory=dict)
+    lines: tuple[EvidenceLine, ...] = ()
+    ladder: tuple[Remedy, ...] = ()
+    job: str = ""
+
+
+_VOLATILE = (
+    (re.compile(r"0x[0-9a-fA-F]+"), "0x"),
+    (re.compile(r"\b[0-9a-f]{7,64}\b"), "#"),
+    (re.compile(r"(?:[A-Za-z]:)?(?:[\w.@+-]*[/\\]){2,}"), "…/"),
+    (re.compile(r"\d+"), "0"),
+    (re.compile(r"\s+"), " "),
+)
+
+
+def fingerprint(*parts: str) -> str:
+    """Sixteen hexadecimal digits, equal for parts that differ only in numbers, addresses, hashes and directories."""
+    steady = []
+    for part in parts:
+        for pattern, instead in _VOLATILE:
+            part = pattern.sub(instead, part)
+        steady.append(part.strip().lower())
+    return hashlib.sha256("\x1f".join(steady).encode()).hexdigest()[:16]

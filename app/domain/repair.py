@@ -1,0 +1,100 @@
+"""A planned remedy, what it would change, and what became of it."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from app.domain.finding import Remedy
+from app.domain.outcome import Outcome
+
+
+class RepairState(StrEnum):
+    PLANNED = "planned"  # due now: dry run, then apply (or ask)
+    ASKED = "asked"  # waits for a person
+    APPLIED = "applied"  # waits for proof
+    PROVEN = "proven"
+    DISPROVEN = "disproven"  # the world said no, or said nothing before the deadline
+    SKIPPED = "skipped"  # an expected refusal: nothing was changed
+    REJECTED = "rejected"  # a person said no
+    UNDONE = "undone"
+    FAILED = "failed"  # could not be carried out
+
+
+FINAL = frozenset(
+    {RepairState.PROVEN, RepairState.DISPROVEN, RepairState.SKIPPED, RepairState.REJECTED, RepairState.UNDONE,
+     RepairState.FAILED}
+)  # fmt: skip
+
+
+class Verb(StrEnum):
+    APPLY = "apply"
+    UNDO = "undo"
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with their ends, split at line feeds only: `str.splitlines` also splits at form feeds."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
+
+
+@dataclass(frozen=True, slots=True)
+class FileEdit:
+    """One file, before and after. `before` is None for a new file, `after` None for a deleted one."""
+
+    path: str
+    before: str | None
+    after: str | None
+
+    def diff(self) -> str:
+        """Unified diff, as git writes it."""
+        old, new = _lines(self.before or ""), _lines(self.after or "")
+        from_name = f"a/{self.path}" if self.before is not None else "/dev/null"
+        to_name = f"b/{self.path}" if self.after is not None else "/dev/null"
+        diff = difflib.unified_diff(old, new, from_name, to_name)
+        return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in diff)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A dry run. Edits, or calls in words; `refusal` says why nothing can be done, and then both are empty."""
+
+    title: str
+    why: str = ""
+    edits: tuple[FileEdit, ...] = ()
+    calls: tuple[str, ...] = ()
+    risk: str = ""
+    proof: str = ""
+    refusal: str = ""
+
+    def diff(self) -> str:
+        return "".join(edit.diff() for edit in self.edits)
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One rung being climbed (or climbed back: `verb` undo, then `undoes` names the repair).
+
+    `effect_key` makes every side effect of this repair recognisable as its own; `intended_at` is the commit date, so
+    that a second try makes the very same commit.
+    """
+
+    incident_id: int
+    remedy: Remedy
+    rung: int
+    effect_key: str
+    intended_at: datetime
+    id: int = 0
+    verb: Verb = Verb.APPLY
+    undoes: int | None = None
+    state: RepairState = RepairState.PLANNED
+    approved_by: str = ""
+    needs_approval: bool = False
+    plan: Plan | None = None
+    outcome: Outcome | None = None
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    applied_at: datetime | None = None
+    proof_deadline: datetime | None = None
+    attempts: int = 0

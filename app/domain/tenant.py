@@ -1,0 +1,30 @@
+"""Who a thing belongs to: GitHub's installations and repositories."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository on which the App is installed. `id` is GitHub's; `full_name` is `owner/name`."""
+
+    id: int
+    full_name: str
+    installation_id: int
+    default_branch: str = "main"
+
+    @property
+    def owner(self) -> str:
+        return self.full_name.partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        return self.full_name.partition("/")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The account that caused an event. `app_id` is set when it acted through a GitHub App that we can tell."""
+
+    login: str
+    id: int = 0
+    is_bot: bool = False

@@ -1,0 +1,10 @@
+"""The time of day."""
+
+from datetime import datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    def now(self) -> datetime:
+        """The present, aware UTC."""
+        ...

@@ -1,0 +1,179 @@
+"""GitHub, as far as the product needs it, in the product's words."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from app.domain.evidence import Annotation, Job
+from app.domain.outcome import Conclusion
+from app.domain.tenant import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    id: int
+    attempt: int
+    status: str
+    conclusion: str
+    head_sha: str
+    head_branch: str
+    trigger: str
+    workflow_path: str
+    name: str
+    url: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FileText:
+    path: str
+    text: str
+    blob_sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    number: int
+    url: str
+    state: str
+    merged: bool
+    head_branch: str
+    head_sha: str
+    base_branch: str
+    title: str
+    body: str
+    closed_by_human: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """≤ 20, ≤ 40 and ≤ 20 characters."""
+
+    label: str
+    description: str
+    identifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckText:
+    """What a check run shows. `conclusion` None means still in progress; at most 3 buttons and 50 annotations."""
+
+    name: str
+    title: str
+    summary: str
+    text: str = ""
+    conclusion: Conclusion | None = None
+    annotations: tuple[Annotation, ...] = ()
+    buttons: tuple[Button, ...] = ()
+    details_url: str = ""
+
+
+class Forge(Protocol):
+    """One repository, through one installation.
+
+    Every `ensure_…` looks before it creates and may be called again at any time with the same arguments: one effect.
+    Raises RateLimited (with `retry_at`), Unreachable, NotInstalled, Refused; never sleeps to wait out a limit.
+    """
+
+    @property
+    def repository(self) -> Repository: ...
+
+    # reading
+    def run(self, run_id: int) -> RunInfo: ...
+    def runs(self, *, head_sha: str | None = None, branch: str | None = None) -> list[RunInfo]:
+        """Newest first, at most 100."""
+        ...
+
+    def jobs(self, run_id: int, attempt: int) -> list[Job]: ...
+    def annotations(self, job: Job) -> list[Annotation]: ...
+    def job_log(self, job: Job) -> AbstractContextManager[BinaryIO]:
+        """The raw log as a stream (spooled to disk, never whole in memory). Raises Refused when it has expired."""
+        ...
+
+    def branch_head(self, branch: str) -> str | None: ...
+    def contains(self, *, ancestor: str, descendant: str) -> bool:
+        """Whether `ancestor` is reachable from `descendant`."""
+        ...
+
+    def file(self, path: str, ref: str) -> FileText | None:
+        """None if absent, binary, a link or over 1 MiB."""
+        ...
+
+    def paths(self, ref: str) -> list[str]:
+        """All file paths of a commit's tree (GitHub truncates at 100,000)."""
+        ...
+
+    def pull(self, number: int) -> Pull: ...
+    def permission(self, login: str) -> str:
+        """`admin`, `write`, `read` or `none`."""
+        ...
+
+    # writing
+    def rerun_failed_jobs(self, run_id: int) -> None: ...
+    def commit(self, parent_sha: str, files: Mapping[str, str | None], message: str, at: datetime) -> str:
+        """A commit object (no ref moves). Fixed author and date, so the same call gives the same SHA. None deletes."""
+        ...
+
+    def ensure_branch(self, branch: str, sha: str, *, replace: str | None = None) -> None:
+        """The branch points at `sha`. An existing branch is moved only if it points at `replace`; else Refused."""
+        ...
+
+    def delete_branch(self, branch: str, expect_sha: str) -> None:
+        """Gone, if it pointed at `expect_sha` (or was gone). Refused if someone else moved it."""
+        ...
+
+    def ensure_pull(self, *, head: str, base: str, title: str, body: str) -> Pull:
+        """The one open pull request from `head` to `base`; title and body as given."""
+        ...
+
+    def pulls_of(self, head: str) -> list[Pull]:
+        """All pull requests from our branch `head`, newest first, any state."""
+        ...
+
+    def close_pull(self, number: int) -> None: ...
+    def ensure_comment(self, number: int, marker: str, body: str) -> int:
+        """The one comment of ours that carries `marker`; edited in place; younger twins deleted. Returns its id."""
+        ...
+
+    def ensure_check(self, sha: str, external_id: str, text: CheckText) -> int:
+        """The one check run of ours at `sha` with this external id."""
+        ...
+
+    def ensure_issue(self, marker: str, title: str, body: str, labels: Sequence[str]) -> int:
+        """The one open issue of ours that carries `marker`; younger twins closed. Returns its number."""
+        ...
+
+    def close_issue(self, number: int, comment: str) -> None: ...
+    def react(self, comment_id: int, content: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SentDelivery:
+    """A row of GitHub's own list of what it sent us."""
+
+    id: int
+    guid: str
+    event: str
+    action: str
+    status: str
+    ok: bool
+    delivered_at: datetime
+    redelivery: bool
+
+
+class App(Protocol):
+    """The App itself, acting with its own key."""
+
+    def forge(self, repository: Repository) -> Forge: ...
+    def repositories(self, installation_id: int) -> list[Repository]: ...
+    def installations(self) -> list[int]: ...
+    def sent_deliveries(self, *, since: datetime) -> list[SentDelivery]:
+        """Newest first, down to `since`."""
+        ...
+
+    def redeliver(self, delivery_id: int) -> None: ...
+    def slug(self) -> str:
+        """The App's name in URLs; its login is `<slug>[bot]`. Also the check that GitHub answers."""
+        ...

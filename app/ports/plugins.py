@@ -1,0 +1,73 @@
+"""What a detector and an action are."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import BaseModel
+
+from app.domain.event import RunFinished
+from app.domain.evidence import Evidence, EvidenceBag
+from app.domain.finding import Finding
+from app.domain.incident import Incident
+from app.domain.outcome import Outcome
+from app.domain.policy import Policy
+from app.domain.repair import Plan, Repair
+from app.ports.clock import Clock
+from app.ports.forge import Forge
+from app.ports.resolver import Resolver
+
+
+class Detector(Protocol):
+    """Pure: looks at an event and its evidence, and claims findings. No network, database, clock, chance or files."""
+
+    kind: str
+    reacts_to: frozenset[str]
+    needs: frozenset[type[Evidence]]
+
+    def detect(self, event: RunFinished, evidence: EvidenceBag) -> Iterator[Finding]: ...
+
+
+@dataclass(frozen=True)
+class Tools:
+    """All that an action may reach of the world, for one incident.
+
+    `pull_text` and `issue_text` render title and body (an action knows what, not how it is told); `marker` is the signed mark that makes our own
+    comments and issues recognisable; `guard` raises LeaseLost when the right to act has run out: call it right before
+    each write.
+    """
+
+    forge: Forge
+    incident: Incident
+    policy: Policy
+    resolver: Resolver
+    clock: Clock
+    pull_text: Callable[[Repair, Plan], tuple[str, str]]
+    issue_text: Callable[[Repair], tuple[str, str]]
+    marker: str
+    guard: Callable[[], None]
+
+
+class Action(Protocol):
+    """One kind of repair.
+
+    `proves` names what confirms it: "same_run" (a later attempt of the run), "fix_branch" (the job on the fix branch)
+    or "nothing" (an escalation needs no proof).
+    """
+
+    kind: str
+    Params: type[BaseModel]
+    reversible: bool
+    proves: str
+
+    def plan(self, incident: Incident, params: Any, tools: Tools) -> Plan:
+        """A dry run: what would change. No side effect. A `refusal` in the plan is an expected no."""
+        ...
+
+    def apply(self, repair: Repair, params: Any, plan: Plan, tools: Tools) -> Outcome:
+        """Do it. Called twice, one effect. NEUTRAL or SKIPPED for an expected refusal; raises for trouble only."""
+        ...
+
+    def undo(self, repair: Repair, tools: Tools) -> Outcome:
+        """Take `repair` (which was applied) back. Called twice, one effect."""
+        ...

@@ -1,0 +1,173 @@
+"""The truth: every delivery, incident, repair and side effect, and who is working on what."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from app.domain.delivery import Delivery, DeliveryState, Kept
+from app.domain.effect import Effect
+from app.domain.incident import Incident
+from app.domain.policy import History, Switch
+from app.domain.repair import Repair
+from app.domain.tenant import Repository
+from app.ports.queue import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to work on one row until `until_monotonic` (seconds of `time.monotonic`, already shortened to 0.8 of
+    the lease). `token` is the fence: a write under an older token is refused. `attempts` counts this claim too;
+    `crashes` counts earlier claims that ended without a word."""
+
+    work: Work
+    row_id: int
+    token: int
+    until_monotonic: float
+    attempts: int
+    crashes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One thing that happened to an incident, for people: `kind` is constant, `data` varies."""
+
+    incident_id: int
+    at: datetime
+    kind: str
+    data: Mapping[str, Any]
+    delivery_id: int | None = None
+    id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that is known of one incident."""
+
+    incident: Incident
+    repairs: tuple[Repair, ...]
+    timeline: tuple[TimelineEntry, ...]
+
+
+class Ledger(Protocol):
+    """One transaction. Nothing in it is visible to anyone before the `with` block ends without an error."""
+
+    # deliveries
+    def delivery(self, delivery_id: int) -> Delivery: ...
+    def finish_delivery(self, delivery_id: int, state: DeliveryState, reason: str = "") -> None: ...
+
+    # tenants
+    def remember_repository(self, repository: Repository) -> None:
+        """Insert or update by GitHub's id."""
+
+    def forget_repositories(self, ids: Sequence[int]) -> None:
+        """The App was removed from them: cancel what is not finished there."""
+
+    def forget_installation(self, installation_id: int) -> None: ...
+    def repository(self, repository_id: int) -> Repository | None: ...
+    def repository_named(self, full_name: str) -> Repository | None: ...
+
+    # incidents
+    def incident(self, incident_id: int) -> Incident: ...
+    def find_incident(self, repository_id: int, fingerprint: str) -> Incident | None: ...
+    def add_incident(self, incident: Incident) -> Incident:
+        """With its id. If another transaction opened the same (repository, fingerprint) first, that one is returned."""
+        ...
+
+    def save_incident(self, incident: Incident) -> None: ...
+    def incidents_at(
+        self, repository_id: int, *, branch: str | None = None, head_sha: str | None = None
+    ) -> list[Incident]: ...
+    def incident_of_pull(self, repository_id: int, number: int) -> Incident | None: ...
+    def incident_of_issue(self, repository_id: int, number: int) -> Incident | None: ...
+    def incident_of_fix_branch(self, repository_id: int, branch: str) -> Incident | None: ...
+
+    # repairs
+    def add_repair(self, repair: Repair) -> Repair:
+        """With its id, due now. `effect_key` is unique: asked for twice, the first one is returned."""
+        ...
+
+    def repair(self, repair_id: int) -> Repair: ...
+    def repairs_of(self, incident_id: int) -> list[Repair]:
+        """Oldest first."""
+        ...
+
+    def save_repair(self, repair: Repair, *, due_at: datetime | None) -> None:
+        """Write it, and when somebody should look at it next (None: never again by itself)."""
+        ...
+
+    def repairs_awaiting_proof(self, repository_id: int) -> list[Repair]: ...
+    def wake_repair(self, repair_id: int) -> None:
+        """Due now."""
+        ...
+
+    # effects
+    def want_effect(self, effect: Effect) -> int:
+        """Ask for a side effect; returns its row's id. See domain.effect.Effect on equal keys."""
+        ...
+
+    def effect(self, effect_id: int) -> Effect: ...
+    def settle_effect(self, effect: Effect, remote_id: str) -> None:
+        """Done, unless it was asked for again meanwhile (`revision`): then it stays due."""
+        ...
+
+    # knowledge
+    def history(self, repository_id: int, incident_id: int, run_id: int) -> History: ...
+    def note(self, incident_id: int, kind: str, data: Mapping[str, Any], delivery_id: int | None = None) -> None:
+        """Append to the incident's timeline."""
+
+    def record(self, incident_id: int) -> Record: ...
+    def switch_on(self, switch: Switch) -> None: ...
+    def switch_off(self, scope: str) -> None: ...
+
+    def now(self) -> datetime:
+        """The database's clock, aware UTC: leases and due times are told by it alone."""
+        ...
+
+    def ring_after_commit(self, work: Work, row_id: int) -> None:
+        """Ring once this transaction is durable. `add_repair`, `wake_repair` and `want_effect` do it themselves."""
+
+
+class Store(Protocol):
+    def keep(self, deliveries: Sequence[Delivery]) -> list[Kept]:
+        """Keep deliveries durably in one transaction, each once by (source, GUID); then ring. In the order given.
+
+        An already kept delivery is not fresh; unless it was finished, it is made due again.
+        Raises Unreachable when the database is away.
+        """
+        ...
+
+    def begin(self, lease: Lease | None = None) -> AbstractContextManager[Ledger]:
+        """A transaction. With a lease it is fenced: LeaseLost, and nothing written, if the row is no longer ours."""
+        ...
+
+    def claim(self, work: Work, row_id: int | None = None) -> Lease | None:
+        """Take one due row (that one, or the oldest of the fairest mailbox); None when there is none."""
+        ...
+
+    def renew(self, lease: Lease) -> Lease:
+        """Extend. Raises LeaseLost."""
+        ...
+
+    def hand_back(self, lease: Lease) -> None:
+        """Give the row back untouched (stopping): due at once, the attempt not counted."""
+        ...
+
+    def retry(self, lease: Lease, error: str, *, at: datetime | None, counts: bool) -> None:
+        """Not now, but `at`, or (None) after a full-jitter exponential delay, 1 s to 15 min. Past the last try: dead."""
+        ...
+
+    def bury(self, lease: Lease, error: str) -> None:
+        """Put the row aside with its error; `redrive` brings it back."""
+        ...
+
+    def redrive(self, work: Work, row_id: int) -> bool: ...
+
+    def due(self, work: Work, limit: int, *, overdue_s: float = 0.0) -> list[int]:
+        """Ids of rows that could be claimed now and have been due for at least `overdue_s`."""
+        ...
+
+    def take_turn(self, name: str, every_s: float) -> bool:
+        """True for exactly one caller in each period: the schedule of the sweep. Told by the database's clock."""
+        ...
