@@ -32,9 +32,9 @@ class Detector(Protocol):
 class Tools:
     """All that an action may reach of the world, for one incident.
 
-    `pull_text` and `issue_text` render title and body (an action knows what, not how it is told); `marker` is the signed mark that makes our own
-    comments and issues recognisable; `guard` raises LeaseLost when the right to act has run out: call it right before
-    each write.
+    `pull_text` and `issue_text` render title and body: an action knows what, not how it is told. `marker` is the signed
+    mark that makes our own comments and issues recognisable. `guard` raises LeaseLost when the right to act has run
+    out: call it right before each write.
     """
 
     forge: Forge

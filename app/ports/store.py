@@ -69,7 +69,10 @@ class Ledger(Protocol):
     def repository_named(self, full_name: str) -> Repository | None: ...
 
     # incidents
-    def incident(self, incident_id: int) -> Incident: ...
+    def incident(self, incident_id: int) -> Incident:
+        """Locked until the end of the transaction, as by `find_incident`: two decisions never cross."""
+        ...
+
     def find_incident(self, repository_id: int, fingerprint: str) -> Incident | None: ...
     def add_incident(self, incident: Incident) -> Incident:
         """With its id. If another transaction opened the same (repository, fingerprint) first, that one is returned."""
@@ -138,6 +141,14 @@ class Store(Protocol):
         """
         ...
 
+    def known(self, guids: Sequence[str]) -> set[str]:
+        """Which of these deliveries are kept here."""
+        ...
+
+    def prune(self, *, older_than_s: float) -> int:
+        """Drop the bodies of finished deliveries older than that (the GUID stays, as a tombstone); how many."""
+        ...
+
     def begin(self, lease: Lease | None = None) -> AbstractContextManager[Ledger]:
         """A transaction. With a lease it is fenced: LeaseLost, and nothing written, if the row is no longer ours."""
         ...
@@ -154,8 +165,11 @@ class Store(Protocol):
         """Give the row back untouched (stopping): due at once, the attempt not counted."""
         ...
 
-    def retry(self, lease: Lease, error: str, *, at: datetime | None, counts: bool) -> None:
-        """Not now, but `at`, or (None) after a full-jitter exponential delay, 1 s to 15 min. Past the last try: dead."""
+    def retry(self, lease: Lease, error: str, *, at: datetime | None, counts: bool) -> bool:
+        """Not now, but `at`, or (None) after an exponential delay with full jitter, 1 s to 15 min.
+
+        `counts` False gives the attempt back. Returns False when that was the last try: the row is dead now.
+        """
         ...
 
     def bury(self, lease: Lease, error: str) -> None:

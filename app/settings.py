@@ -1,0 +1,117 @@
+"""One frozen tree of settings, read once from `HEAL_GROUP__NAME` (and files for secrets)."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Database(_Group):
+    """Where the truth lives. The embedded default is a file beside the process."""
+
+    url: str = Field("sqlite:///var/heal.db", description="SQLAlchemy URL: sqlite:///PATH or postgresql+psycopg://…")
+    lease_s: float = Field(30.0, gt=0, description="how long a worker holds a row without a heartbeat, in seconds")
+    max_attempts: int = Field(8, ge=1, description="tries before a row is put aside as dead")
+
+
+class Queue(_Group):
+    """The doorbell. Without a broker the workers are threads of the web process."""
+
+    broker_url: str = Field("", description="Redis URL for Celery; empty: embedded workers")
+    doorbell: bool = Field(True, description="false: never ring; the poll alone finds due rows")
+    poll_s: float = Field(1.0, gt=0, description="how often due rows are looked for, in seconds")
+    threads: int = Field(4, ge=0, le=64, description="embedded worker threads; 0: this process only receives")
+    sweep_s: float = Field(60.0, gt=0, description="how often the sweep runs, in seconds")
+
+
+class GitHub(_Group):
+    """The App. Secrets may be given as files (…_FILE), which is how containers get them."""
+
+    api_url: str = "https://api.github.com"
+    web_url: str = "https://github.com"
+    app_id: int = 0
+    private_key: SecretStr = SecretStr("")
+    private_key_file: Path | None = None
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="one or two secrets, comma-separated: the second is the former one while it is being rotated"
+    )
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    webhook_secrets_file: Path | None = Field(None, description="a file with one secret a line")
+    seconds_between_writes: float = Field(1.0, ge=0)
+    timeout_s: float = Field(15.0, gt=0)
+
+
+class Web(_Group):
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    public_url: str = Field("", description="address under which people reach the dashboard; used in links")
+    processes: int = Field(1, ge=1, le=64, description="web processes; more than one needs a broker")
+
+
+class Resolver(_Group):
+    index_url: str = "https://pypi.org/simple/"
+    timeout_s: float = Field(60.0, gt=0)
+    jail: Literal["auto", "require"] = Field("auto", description="require: resolve only inside bubblewrap")
+
+
+class Healing(_Group):
+    """Cadence of the loop, in seconds."""
+
+    look_every_s: float = Field(60.0, gt=0, description="how often a repair without proof is looked at")
+    settle_s: float = Field(0.0, ge=0, description="wait after a failed run before it is diagnosed")
+
+
+class Log(_Group):
+    format: Literal["json", "console"] = "json"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="HEAL_", env_nested_delimiter="__", frozen=True, extra="forbid", env_file=".env"
+    )
+
+    database: Database = Database()
+    queue: Queue = Queue()
+    github: GitHub = GitHub()
+    web: Web = Web()
+    resolver: Resolver = Resolver()
+    healing: Healing = Healing()
+    log: Log = Log()
+
+    @property
+    def embedded(self) -> bool:
+        return not self.queue.broker_url
+
+    def private_key_pem(self) -> str:
+        """Empty when none is configured."""
+        path = self.github.private_key_file
+        return path.read_text() if path else self.github.private_key.get_secret_value()
+
+    def webhook_secrets(self) -> tuple[bytes, ...]:
+        """The active secrets, newest first. Empty: the webhook must not be served."""
+        path = self.github.webhook_secrets_file
+        lines = path.read_text().splitlines() if path else [s.get_secret_value() for s in self.github.webhook_secrets]
+        return tuple(line.strip().encode() for line in lines if line.strip())
+
+
+def misspelt(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables that begin with HEAL_ and that no setting reads (pydantic lets those of the top level pass)."""
+    known = {
+        f"HEAL_{group}__{name}".upper()
+        for group, field in Settings.model_fields.items()
+        for name in getattr(field.annotation, "model_fields", {})
+    }
+    return sorted(name for name in environ if name.startswith("HEAL_") and name.upper() not in known)
