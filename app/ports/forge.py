@@ -101,6 +101,10 @@ class Forge(Protocol):
         """None if absent, binary, a link or over 1 MiB."""
         ...
 
+    def owner_file(self, path: str) -> FileText | None:
+        """A file on the default branch of the owner's `.github` repository; None if either is not there for us."""
+        ...
+
     def paths(self, ref: str) -> list[str]:
         """All file paths of a commit's tree (GitHub truncates at 100,000)."""
         ...
