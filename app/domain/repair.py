@@ -97,4 +97,5 @@ class Repair:
     proof: Mapping[str, Any] = field(default_factory=dict)
     applied_at: datetime | None = None
     proof_deadline: datetime | None = None
-    attempts: int = 0
+    proof_s: int = 6 * 3600
+    watch_s: int = 7 * 24 * 3600
