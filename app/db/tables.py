@@ -1,0 +1,312 @@
+"""The tables. Rows end in `Row`; the domain's values are made from them in store.py and reads.py.
+
+Three tables hold work (`Leased`): deliveries, repairs, effects. A row can be claimed when `due_at` has come and no
+lease is in force; `due_at` is null when nothing is to be done by itself.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+Key = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers rows by itself for INTEGER only
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """Aware UTC on the Python side; `timestamptz` in PostgreSQL, ISO text of fixed width in SQLite."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(DateTime(timezone=dialect.name != "sqlite"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value} says no time zone; times are aware UTC")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Words(TypeDecorator[str]):
+    """Text from anywhere. PostgreSQL holds neither NUL nor a lone surrogate: both become U+FFFD on every database."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else storable(value)
+
+
+def storable(value: str) -> str:
+    if "\x00" in value:
+        value = value.replace("\x00", "\ufffd")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        value = "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in value)
+    return value
+
+
+def json_text(value: Any) -> str:
+    """JSON in ASCII: whatever a repository wrote, the text can be stored."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own idiom
+        str: Words(),
+        datetime: UtcTime(),
+        dict[str, Any]: JSON(),
+        list[Any]: JSON(),
+        bytes: LargeBinary(),
+        bool: Boolean(),
+        int: Integer(),
+    }
+
+
+class Leased:
+    """What a row needs to be claimed. `state` says what the row is, these columns when and by whom it is worked on.
+
+    `mailbox` is what must stay in order and be treated fairly: of one mailbox one row is leased at a time, the oldest
+    that is due first. `lease_until` is null when nobody holds the row; one that has passed is a crash. `lease_token`
+    only grows. `attempts` counts claims since the row last got ahead, `crashes` those that ended without a word.
+    `buried_at` is set while the row is put aside with its `last_error`.
+    """
+
+    mailbox: Mapped[str] = mapped_column(String(64))
+    due_at: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    lease_owner: Mapped[str] = mapped_column(default="", server_default="")
+    attempts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    crashes: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    last_error: Mapped[str] = mapped_column(default="", server_default="")
+    buried_at: Mapped[datetime | None]
+
+
+def _lease_indexes(table: str) -> tuple[Index, ...]:
+    """For the claim: what is due by mailbox and by time, and who is leased (a handful of rows)."""
+    due, leased = text("due_at IS NOT NULL"), text("lease_until IS NOT NULL")
+    return (
+        Index(f"ix_{table}_claim", "mailbox", "id", postgresql_where=due, sqlite_where=due),
+        Index(f"ix_{table}_due", "due_at", postgresql_where=due, sqlite_where=due),
+        Index(f"ix_{table}_leased", "mailbox", postgresql_where=leased, sqlite_where=leased),
+    )
+
+
+class DeliveryRow(Leased, Base):
+    """A webhook. `state` is a DeliveryState; `body` the raw body, zstd-compressed; `reason` why it was ignored."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("source", "guid"),
+        Index("ix_deliveries_received", "received_at"),
+        Index("ix_deliveries_repository", "repository_id"),
+        *_lease_indexes("deliveries"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    guid: Mapped[str]
+    source: Mapped[str]
+    event: Mapped[str]
+    action: Mapped[str]
+    installation_id: Mapped[int | None] = mapped_column(BigInteger)
+    repository_id: Mapped[int | None] = mapped_column(BigInteger)
+    repository: Mapped[str] = mapped_column(default="")
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[bytes]
+    received_at: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(default="", server_default="")
+    finished_at: Mapped[datetime | None]
+
+
+class InstallationRow(Base):
+    __tablename__ = "installations"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    account: Mapped[str]
+    added_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class RepositoryRow(Base):
+    __tablename__ = "repositories"
+    __table_args__ = (Index("ix_repositories_name", "full_name"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    full_name: Mapped[str]
+    installation_id: Mapped[int] = mapped_column(ForeignKey("installations.id"), index=True)
+    default_branch: Mapped[str]
+    added_at: Mapped[datetime]
+    removed_at: Mapped[datetime | None]
+
+
+class IncidentRow(Base):
+    """`finding` is a Finding (codec.py); `kind`, `severity`, `detector` and `summary` repeat it for lists."""
+
+    __tablename__ = "incidents"
+    __table_args__ = (
+        UniqueConstraint("repository_id", "fingerprint"),
+        Index("ix_incidents_state", "state", "updated_at"),
+        Index("ix_incidents_branch", "repository_id", "branch"),
+        Index("ix_incidents_sha", "repository_id", "head_sha"),
+        Index("ix_incidents_updated", "updated_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    repository_id: Mapped[int] = mapped_column(BigInteger)
+    installation_id: Mapped[int] = mapped_column(BigInteger, index=True)
+    repository: Mapped[str]
+    branch: Mapped[str]
+    fingerprint: Mapped[str]
+    kind: Mapped[str]
+    severity: Mapped[str]
+    detector: Mapped[str]
+    summary: Mapped[str]
+    finding: Mapped[dict[str, Any]]
+    head_sha: Mapped[str]
+    run_id: Mapped[int] = mapped_column(BigInteger)
+    attempt: Mapped[int]
+    workflow_path: Mapped[str]
+    run_url: Mapped[str]
+    state: Mapped[str] = mapped_column(String(32))
+    rung: Mapped[int]
+    pull_number: Mapped[int | None]
+    issue_number: Mapped[int | None]
+    opened_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    healed_at: Mapped[datetime | None]
+    merged_at: Mapped[datetime | None]
+    watch_until: Mapped[datetime | None]
+
+
+class RepairRow(Leased, Base):
+    """`remedy`, `plan`, `outcome` and `proof` are the domain's values (codec.py); `action`, `pull_number`, `run_id`
+    repeat remedy.action, outcome.data["pull"] and outcome.data["run_id"] for lists and limits.
+    `woken` remembers a wake that came while the row was leased. `ended_at` is when `state` became final."""
+
+    __tablename__ = "repairs"
+    __table_args__ = (
+        UniqueConstraint("effect_key"),
+        Index("ix_repairs_incident", "incident_id"),
+        Index("ix_repairs_repository", "repository_id", "state"),
+        *_lease_indexes("repairs"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    incident_id: Mapped[int] = mapped_column(ForeignKey("incidents.id"))
+    repository_id: Mapped[int] = mapped_column(BigInteger)
+    effect_key: Mapped[str]
+    action: Mapped[str]
+    remedy: Mapped[dict[str, Any]]
+    rung: Mapped[int]
+    verb: Mapped[str] = mapped_column(String(16))
+    undoes: Mapped[int | None] = mapped_column(ForeignKey("repairs.id"))
+    state: Mapped[str] = mapped_column(String(16))
+    approved_by: Mapped[str]
+    needs_approval: Mapped[bool]
+    plan: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    proof: Mapped[dict[str, Any]]
+    pull_number: Mapped[int | None]
+    run_id: Mapped[int | None] = mapped_column(BigInteger)
+    intended_at: Mapped[datetime]
+    applied_at: Mapped[datetime | None]
+    proof_deadline: Mapped[datetime | None]
+    proof_s: Mapped[int]
+    watch_s: Mapped[int]
+    ended_at: Mapped[datetime | None]
+    woken: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+
+
+class EffectRow(Leased, Base):
+    """The outbox. `state` is wanted, done, dead or cancelled. `revision` counts how often it was asked for."""
+
+    __tablename__ = "effects"
+    __table_args__ = (
+        UniqueConstraint("key"),
+        Index("ix_effects_incident", "incident_id"),
+        Index("ix_effects_repository", "repository_id"),
+        *_lease_indexes("effects"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    key: Mapped[str]
+    kind: Mapped[str] = mapped_column(String(16))
+    repository_id: Mapped[int] = mapped_column(BigInteger)
+    incident_id: Mapped[int | None] = mapped_column(ForeignKey("incidents.id"))
+    request: Mapped[dict[str, Any]]
+    revision: Mapped[int] = mapped_column(default=1)
+    remote_id: Mapped[str] = mapped_column(default="")
+    state: Mapped[str] = mapped_column(String(16))
+    wanted_at: Mapped[datetime]
+    done_at: Mapped[datetime | None]
+
+
+class TimelineRow(Base):
+    """What happened to an incident, for people."""
+
+    __tablename__ = "timeline"
+    __table_args__ = (Index("ix_timeline_incident", "incident_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    incident_id: Mapped[int] = mapped_column(ForeignKey("incidents.id"))
+    at: Mapped[datetime]
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+    delivery_id: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class SwitchRow(Base):
+    """A kill switch that is on."""
+
+    __tablename__ = "switches"
+
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    by: Mapped[str]
+    at: Mapped[datetime]
+    reason: Mapped[str]
+
+
+class TurnRow(Base):
+    """A schedule: whoever moves `next_at` on has the turn."""
+
+    __tablename__ = "turns"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    next_at: Mapped[datetime]
