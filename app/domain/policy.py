@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
-from app.domain.finding import Remedy
+from app.domain.finding import Finding, Remedy
 
 
 class Mode(StrEnum):
@@ -29,7 +30,8 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A repository's rules. `origin` says for each dotted key which file (or "default") its value came from."""
+    """A repository's rules. `origin` says for each dotted key which file (or "default") its value came from;
+    `confidence` is the least confidence of single detectors, in place of `min_confidence`."""
 
     mode: Mode = Mode.OBSERVE
     detectors: Mapping[str, Mode] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class Policy:
     protected_branches: tuple[str, ...] = ()
     protected_paths: tuple[str, ...] = (".github/**", "**/CODEOWNERS", "CODEOWNERS")
     min_confidence: float = 0.7
+    confidence: Mapping[str, float] = field(default_factory=dict)
     proof_deadline_s: int = 6 * 3600
     watch_s: int = 7 * 24 * 3600
     paused: bool = False
@@ -95,3 +98,180 @@ class Decision:
     trace: tuple[Check, ...] = ()
     retry_at: datetime | None = None
     exhausted: bool = False
+
+
+_BOLDNESS = {mode: rank for rank, mode in enumerate(Mode)}
+_DAY = timedelta(days=1)
+
+RERUN = "rerun_failed_jobs"
+ISSUE = "open_issue"
+
+
+def min_mode(first: Mode, *others: Mode) -> Mode:
+    """The quietest of the modes."""
+    return min((first, *others), key=_BOLDNESS.__getitem__)
+
+
+def opens_pull(action: str) -> bool:
+    """Whether the pull-request rules apply: to every action that is not known to open none."""
+    return action not in (RERUN, ISSUE)
+
+
+def protects_branch(policy: Policy, branch: str) -> str:
+    """The pattern that protects `branch`, or "". `*` also matches `/`."""
+    return next((pattern for pattern in policy.protected_branches if fnmatchcase(branch, pattern)), "")
+
+
+def decide(
+    finding: Finding,
+    remedy: Remedy | None,
+    policy: Policy,
+    history: History,
+    now: datetime,
+    *,
+    branch: str,
+    stale: str = "",
+    from_fork: bool = False,
+) -> Decision:
+    """Whether `remedy`, the next rung for `finding`, may be carried out now.
+
+    `stale` says why the event is out of date ("" if it is not). Every rule is looked at, and the verdict is the least
+    that any of them allows. `retry_at` is set when time alone lifts everything that stopped us. `exhausted` is set
+    when the lack of a remedy is what stopped us: not where we would only have looked anyway.
+    """
+    mode = min_mode(policy.mode, policy.detectors.get(finding.detector, Mode.AUTO))
+    circumstances = [
+        _app_switch(history),
+        _repository_pause(policy, history),
+        Check("stale", not stale, stale or "The event is about the newest attempt at the branch's head."),
+        Check("fork", not from_fork, "The run comes from a fork." if from_fork else "The run is the repository's own."),
+        _detector_mode(finding, policy),
+    ]
+    trace = [*circumstances, _confidence(finding, policy)]
+    if remedy is None:
+        trace.append(Check("remedy", False, "No remedy is known." if not finding.ladder else "Every remedy was tried."))
+        trace.append(_action_mode(mode, policy, finding, None))
+        exhausted = all(check.passed for check in circumstances) and _BOLDNESS[mode] > _BOLDNESS[Mode.OBSERVE]
+        blocking = trace[-2] if exhausted else next(check for check in trace if not check.passed)
+        return Decision(Verdict.LEAVE, blocking.detail, mode, trace=tuple(trace), exhausted=exhausted)
+
+    mode = min_mode(mode, policy.actions.get(remedy.action, Mode.AUTO))
+    trace.append(Check("remedy", True, f"The next remedy is {remedy.action}."))
+    trace.append(_action_mode(mode, policy, finding, remedy))
+    trace += _limits(remedy, policy, history, now, branch)
+    stopped_by = [check for check in trace if not check.passed]
+    if stopped_by:
+        resets = [check.resets_at for check in stopped_by if check.resets_at is not None]
+        retry_at = max(resets) if len(resets) == len(stopped_by) else None
+        return Decision(Verdict.LEAVE, stopped_by[0].detail, mode, remedy, tuple(trace), retry_at)
+    if mode is Mode.AUTO:
+        return Decision(Verdict.ACT, "Every rule allows it.", mode, remedy, tuple(trace))
+    return Decision(Verdict.ASK, f"The mode is {mode}: a person decides.", mode, remedy, tuple(trace))
+
+
+def _app_switch(history: History) -> Check:
+    for switch in history.switches:
+        if switch.scope == "app":
+            return Check("app switch", False, _switched_off("Everything", switch))
+    return Check("app switch", True, "The app's kill switch is off.")
+
+
+def _repository_pause(policy: Policy, history: History) -> Check:
+    for switch in history.switches:
+        if switch.scope != "app":
+            return Check("pause", False, _switched_off("This repository", switch))
+    if policy.paused:
+        return Check("pause", False, f"This repository is paused by {_origin(policy, 'paused')}.")
+    return Check("pause", True, "The repository is not paused.")
+
+
+def _switched_off(what: str, switch: Switch) -> str:
+    return f"{what} was paused by {switch.by}" + (f": {switch.reason}" if switch.reason else ".")
+
+
+def _detector_mode(finding: Finding, policy: Policy) -> Check:
+    own = policy.detectors.get(finding.detector)
+    if own is None:
+        return Check("detector", True, f"{finding.detector} has no mode of its own.")
+    where = _origin(policy, f"detectors.{finding.detector}")
+    return Check("detector", own not in (Mode.OFF, Mode.OBSERVE), f"{finding.detector} is set to {own} in {where}.")
+
+
+def _confidence(finding: Finding, policy: Policy) -> Check:
+    least = policy.confidence.get(finding.detector, policy.min_confidence)
+    enough = finding.confidence >= least
+    return Check("confidence", enough, f"The confidence is {finding.confidence:.2f}; {least:.2f} or more is asked for.")
+
+
+def _action_mode(mode: Mode, policy: Policy, finding: Finding, remedy: Remedy | None) -> Check:
+    keys = [("mode", policy.mode)]
+    if finding.detector in policy.detectors:
+        keys.append((f"detectors.{finding.detector}", policy.detectors[finding.detector]))
+    if remedy is not None and remedy.action in policy.actions:
+        keys.append((f"actions.{remedy.action}", policy.actions[remedy.action]))
+    key = next(key for key, value in keys if value is mode)
+    means = {
+        Mode.OFF: "nothing is done",
+        Mode.OBSERVE: "it is reported and left alone",
+        Mode.PROPOSE: "the plan is shown and waits for `/heal approve`",
+        Mode.APPROVE: "a person is asked",
+        Mode.AUTO: "it is done",
+    }[mode]
+    detail = f"The mode is {mode} ({key} in {_origin(policy, key)}): {means}."
+    return Check("mode", mode not in (Mode.OFF, Mode.OBSERVE), detail)
+
+
+def _origin(policy: Policy, key: str) -> str:
+    origin = policy.origin.get(key, "default")
+    return "the defaults" if origin == "default" else origin
+
+
+def _limits(remedy: Remedy, policy: Policy, history: History, now: datetime, branch: str) -> list[Check]:
+    if remedy.action == ISSUE:
+        return []  # telling a person is the way out when the limits are reached
+    limits = policy.limits
+    checks = []
+    if opens_pull(remedy.action):
+        pattern = protects_branch(policy, branch)
+        detail = f"{branch} is protected by {pattern}." if pattern else f"{branch} is not protected."
+        checks.append(Check("protected branch", not pattern, detail))
+        checks.append(_limit("open pulls", history.open_pulls, limits.open_pulls, "fix pull requests are open"))
+        checks.append(
+            _limit(
+                "pulls per day",
+                history.pulls_today,
+                limits.pulls_per_day,
+                "fix pull requests were opened in 24 hours",
+                history.oldest_pull_today_at,
+            )
+        )
+    if remedy.action == RERUN:
+        checks.append(
+            _limit("re-runs per run", history.reruns_of_run, limits.reruns_per_run, "re-runs of this run were made")
+        )
+    checks.append(
+        _limit(
+            "attempts per fingerprint",
+            history.attempts_of_fingerprint,
+            limits.attempts_per_fingerprint,
+            "repairs of this failure were made in 24 hours",
+            history.oldest_attempt_at,
+        )
+    )
+    checks.append(_cooldown(limits, history, now))
+    return checks
+
+
+def _limit(rule: str, used: int, allowed: int, what: str, oldest_at: datetime | None = None) -> Check:
+    # a limit of nothing never lets go, however long one waits
+    resets_at = oldest_at + _DAY if oldest_at is not None and used >= allowed > 0 else None
+    return Check(rule, used < allowed, f"{used} of {allowed} {what}.", resets_at)
+
+
+def _cooldown(limits: Limits, history: History, now: datetime) -> Check:
+    if history.disproven_at is None:
+        return Check("cooldown", True, "No repair of this failure was disproven.")
+    until = history.disproven_at + timedelta(seconds=limits.cooldown_s)
+    if now >= until:
+        return Check("cooldown", True, "The cooldown after the last disproven repair is over.")
+    return Check("cooldown", False, f"A repair was disproven; the cooldown is {limits.cooldown_s} s.", until)
