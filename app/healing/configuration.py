@@ -1,0 +1,487 @@
+"""`.github/heal.yml`: read strictly, laid over the owner's defaults, and never bolder than intended."""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    NodeEvent,
+    ScalarEvent,
+)
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from app.domain.policy import Limits, Mode, Policy
+
+PATH = ".github/heal.yml"
+REPOSITORY = PATH
+OWNER = f"the owner's {PATH}"
+
+_MAX_BYTES = 64 * 1024
+_MAX_DEPTH = 20
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
+_DURATION = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
+_DAY_S = 24 * 3600
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something about a file that its author should know.
+
+    `origin` is REPOSITORY or OWNER; `path` the dotted key, "" for the whole file; `line` and `column` are 1-based.
+    `level` is GitHub's annotation level: `failure`, `warning` or `notice`. Only a failure puts the file out of force.
+    """
+
+    origin: str
+    path: str
+    line: int
+    column: int
+    message: str
+    level: str = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """The policy in force and what was found wrong on the way to it."""
+
+    policy: Policy
+    problems: tuple[Problem, ...] = ()
+
+
+def _seconds(value: object) -> object:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{_shown(value)} is not a duration; write a number and a unit, such as 45s, 30m, 2h or 7d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _rule(value: object) -> object:
+    return {"mode": value} if isinstance(value, str) else value
+
+
+_DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,6}[smhd]$", "examples": ["30m", "2h", "7d"]}
+Duration = Annotated[int, BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)]
+Glob = Annotated[str, StringConstraints(min_length=1, max_length=255)]
+Confidence = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class DetectorRule(_Section):
+    """A detector's own mode and confidence."""
+
+    mode: Mode
+    """The boldest mode for what this detector finds."""
+    min_confidence: Confidence | None = None
+    """Findings of this detector below this confidence are only reported."""
+
+
+class LimitsSection(_Section):
+    """How much may be done."""
+
+    open_pulls: Annotated[int, Field(ge=0, le=50)] | None = None
+    """Fix pull requests that may be open at once."""
+    pulls_per_day: Annotated[int, Field(ge=0, le=100)] | None = None
+    """Fix pull requests that may be opened in 24 hours."""
+    reruns_per_run: Annotated[int, Field(ge=0, le=10)] | None = None
+    """Times one workflow run may be re-run."""
+    attempts_per_fingerprint: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Repairs of the same failure in 24 hours."""
+    cooldown: Annotated[Duration, Field(le=30 * _DAY_S)] | None = None
+    """Rest after a repair of the same failure was disproven."""
+
+
+class ProtectedSection(_Section):
+    """What is never touched. Both lists add to the defaults and to the owner's; nothing can be taken off them."""
+
+    branches: tuple[Glob, ...] = Field(default=(), max_length=100)
+    """Branches that no fix pull request targets; `*` matches any characters, also `/`."""
+    paths: tuple[Glob, ...] = Field(default=(), max_length=100)
+    """Paths that no fix changes; `**` matches any directories. Workflows and CODEOWNERS are always protected."""
+
+
+class HealFile(_Section):
+    """`.github/heal.yml` on the default branch, or in the owner's `.github` repository for all of the owner's."""
+
+    model_config = ConfigDict(title="heal.yml")
+
+    version: Literal[1]
+    """The version of this format."""
+    mode: Mode | None = None
+    """The boldest mode for everything: off, observe, propose, approve or auto."""
+    detectors: dict[str, Annotated[DetectorRule, BeforeValidator(_rule)]] = Field(default_factory=dict)
+    """Modes of single detectors; never bolder than `mode`."""
+    actions: dict[str, Mode] = Field(default_factory=dict)
+    """Modes of single actions; never bolder than `mode`."""
+    limits: LimitsSection = LimitsSection()
+    protected: ProtectedSection = ProtectedSection()
+    min_confidence: Confidence | None = None
+    """Findings below this confidence are only reported."""
+    proof_deadline: Annotated[Duration, Field(ge=60, le=30 * _DAY_S)] | None = None
+    """How long a repair may take to be proven before the next remedy is tried."""
+    watch: Annotated[Duration, Field(le=90 * _DAY_S)] | None = None
+    """How long after its merge a fix is watched for a relapse."""
+    paused: bool = False
+    """Do nothing at all. In force if either file says so."""
+
+
+def resolve(
+    repository_text: str | None,
+    owner_text: str | None,
+    *,
+    known_detectors: Sequence[str],
+    known_actions: Sequence[str],
+) -> Configured:
+    """The policy of a repository: the repository's file over the owner's over the defaults, key by key.
+
+    None means that there is no such file. Where a file has a failure, it is left out and the mode is observe at most.
+    """
+    policy = Policy(origin={})
+    problems: list[Problem] = []
+    broken = []
+    for origin, text in ((OWNER, owner_text), (REPOSITORY, repository_text)):
+        if text is None:
+            continue
+        file, found = _read(text, origin, known_detectors, known_actions)
+        problems += found
+        if file is None:
+            broken.append(origin)
+        else:
+            policy = _overlay(policy, file, origin)
+    if broken:
+        because = f"{' and '.join(broken)} (not valid)"
+        policy = replace(policy, mode=Mode.OBSERVE, origin={**policy.origin, "mode": because})
+    return Configured(policy, tuple(problems))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the file, for editors."""
+    schema = HealFile.model_json_schema()
+    rules = schema["properties"]["detectors"]
+    rules["additionalProperties"] = {"anyOf": [{"$ref": "#/$defs/Mode"}, rules["additionalProperties"]]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_without_null(schema)}
+
+
+def explain(configured: Configured) -> list[tuple[str, str, str]]:
+    """Every key of the policy in force: key, value, and the file (or "default") that it comes from."""
+    policy = configured.policy
+    limits = policy.limits
+    rows: list[tuple[str, str]] = [("mode", policy.mode)]
+    rows += [(f"detectors.{kind}", mode) for kind, mode in sorted(policy.detectors.items())]
+    rows += [(f"detectors.{kind}.min_confidence", f"{least:g}") for kind, least in sorted(policy.confidence.items())]
+    rows += [(f"actions.{kind}", mode) for kind, mode in sorted(policy.actions.items())]
+    rows += [
+        ("limits.open_pulls", str(limits.open_pulls)),
+        ("limits.pulls_per_day", str(limits.pulls_per_day)),
+        ("limits.reruns_per_run", str(limits.reruns_per_run)),
+        ("limits.attempts_per_fingerprint", str(limits.attempts_per_fingerprint)),
+        ("limits.cooldown", _spoken(limits.cooldown_s)),
+        ("protected.branches", ", ".join(policy.protected_branches)),
+        ("protected.paths", ", ".join(policy.protected_paths)),
+        ("min_confidence", f"{policy.min_confidence:g}"),
+        ("proof_deadline", _spoken(policy.proof_deadline_s)),
+        ("watch", _spoken(policy.watch_s)),
+        ("paused", "true" if policy.paused else "false"),
+    ]
+    return [(key, value, policy.origin.get(key, "default")) for key, value in rows]
+
+
+def _spoken(seconds: int) -> str:
+    """The duration as one would write it in the file."""
+    for unit in ("d", "h", "m"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{seconds // _SECONDS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+class _Unreadable(Exception):
+    def __init__(self, message: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(message)
+        self.line = line
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """Plain values, and where keys and values stand (line, column; 1-based)."""
+
+    value: Any
+    keys: Mapping[Place, tuple[int, int]]
+    values: Mapping[Place, tuple[int, int]]
+
+    def at(self, place: Place, *, key: bool = False) -> tuple[int, int]:
+        """The nearest known position: of the place itself, or of what it is in."""
+        for end in range(len(place), -1, -1):
+            found = (self.keys if key else self.values).get(place[:end])
+            if found is not None:
+                return found
+        return (1, 1)
+
+
+def _read(
+    text: str, origin: str, known_detectors: Sequence[str], known_actions: Sequence[str]
+) -> tuple[HealFile | None, list[Problem]]:
+    try:
+        document = _parse(text)
+    except _Unreadable as error:
+        return None, [Problem(origin, "", error.line, error.column, str(error))]
+    problems = []
+    file = None
+    try:
+        # through JSON: strict there still takes "auto" for a Mode, and nothing else for one
+        file = HealFile.model_validate_json(json.dumps(document.value, ensure_ascii=False))
+    except ValidationError as error:
+        problems += [_problem(details, document, origin) for details in error.errors(include_url=False)]
+    problems += _empty_values(document.value, (), document, origin)
+    problems += _unknown_names(document, origin, "detectors", known_detectors)
+    problems += _unknown_names(document, origin, "actions", known_actions)
+    problems += _attempts_to_unprotect(document, origin)
+    problems.sort(key=lambda problem: (problem.line, problem.column))
+    return (None if any(problem.level == "failure" for problem in problems) else file), problems
+
+
+def _parse(text: str) -> _Document:
+    if len(text.encode(errors="replace")) > _MAX_BYTES:
+        raise _Unreadable(f"the file is larger than {_MAX_BYTES // 1024} KB")
+    try:
+        _refuse_extras(YAML(typ="safe", pure=True).parse(text))
+        root = YAML(typ="safe", pure=True).compose(text)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+        raise _Unreadable(f"not valid YAML: {error.problem or error.context}", line, column) from None
+    except (YAMLError, ValueError) as error:  # ruamel raises ValueError for directives and escapes it cannot read
+        raise _Unreadable(f"not valid YAML: {str(error).splitlines()[0][:200]}") from None
+    if root is None:
+        raise _Unreadable("the file is empty; write at least `version: 1`")
+    keys: dict[Place, tuple[int, int]] = {}
+    values: dict[Place, tuple[int, int]] = {}
+    return _Document(_plain(root, (), keys, values), keys, values)
+
+
+def _refuse_extras(events: Iterable[Any]) -> None:
+    """Refuse what the format does not need and an attacker does: aliases, anchors, tags, directives, deep nesting."""
+    depth = documents = 0
+    for event in events:
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor is not None):
+            raise _Unreadable("anchors and aliases (& and *) are not allowed; write the value out", line, column)
+        if isinstance(event, (ScalarEvent, CollectionStartEvent)) and event.tag is not None:
+            raise _Unreadable("tags (!) are not allowed", line, column)
+        if isinstance(event, DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                raise _Unreadable("more than one document", line, column)
+            if event.version is not None or event.tags:
+                raise _Unreadable("directives (%) are not allowed", line, column)
+        if isinstance(event, CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                raise _Unreadable(f"nested deeper than {_MAX_DEPTH} levels", line, column)
+        elif isinstance(event, CollectionEndEvent):
+            depth -= 1
+
+
+def _plain(node: Node, place: Place, keys: dict[Place, tuple[int, int]], values: dict[Place, tuple[int, int]]) -> Any:
+    values[place] = _position(node)
+    if isinstance(node, MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line, column = _position(key_node)
+            if not isinstance(key_node, ScalarNode):
+                raise _Unreadable("a key must be a word", line, column)
+            key = str(key_node.value).encode(errors="replace").decode()
+            if key in mapping:
+                raise _Unreadable(f"the key {key!r} stands twice", line, column)
+            keys[*place, key] = (line, column)
+            mapping[key] = _plain(value_node, (*place, key), keys, values)
+        return mapping
+    if isinstance(node, SequenceNode):
+        return [_plain(item, (*place, index), keys, values) for index, item in enumerate(node.value)]
+    return _scalar(node)
+
+
+def _position(node: Node) -> tuple[int, int]:
+    return node.start_mark.line + 1, node.start_mark.column + 1
+
+
+def _scalar(node: Node) -> str | int | float | bool | None:
+    text: str = node.value.encode(errors="replace").decode()  # escapes can spell half a character
+    kind = str(node.tag).rpartition(":")[2]
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind in ("int", "float"):
+        try:
+            # a number of the format has few digits; anything else stays text and is refused as such
+            return int(text) if kind == "int" and len(text) <= 12 else float(text[:40])
+        except ValueError:
+            return text
+    return text
+
+
+# --- judging -------------------------------------------------------------------------------------------------------
+
+
+def _problem(details: ErrorDetails, document: _Document, origin: str) -> Problem:
+    place = details["loc"]
+    dotted = ".".join(str(part) for part in place)
+    kind, given = details["type"], details["input"]
+    line, column = document.at(place, key=kind == "extra_forbidden")
+    if kind == "extra_forbidden":
+        message = f"unknown key {place[-1]!r}" + _did_you_mean(str(place[-1]), _fields(place[:-1]))
+    elif kind == "missing":
+        message = "`version: 1` is missing" if place == ("version",) else f"`{dotted}` is missing"
+    elif kind == "enum":
+        message = f"{_shown(given)} is not a mode{_did_you_mean(str(given), [str(mode) for mode in Mode])} (one of {', '.join(Mode)})"
+    elif kind == "literal_error":
+        message = f"version {_shown(given)} is not known; this is version 1 of the format"
+    elif kind == "value_error":
+        message = str(details["ctx"]["error"]) if "ctx" in details else details["msg"]
+    else:
+        message = f"{details['msg'][:1].lower()}{details['msg'][1:]}, not {_shown(given)}"
+    return Problem(origin, dotted, line, column, message)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _fields(place: Place) -> list[str]:
+    """The names that may stand at `place`."""
+    models: dict[Place, type[BaseModel]] = {(): HealFile, ("limits",): LimitsSection, ("protected",): ProtectedSection}
+    model = models.get(place, DetectorRule if place[:1] == ("detectors",) else None)
+    return list(model.model_fields) if model else []
+
+
+def _did_you_mean(given: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(given[:60], names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _empty_values(value: object, place: Place, document: _Document, origin: str) -> Iterator[Problem]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _empty_values(inner, (*place, key), document, origin)
+    elif value is None and place:
+        dotted = ".".join(str(part) for part in place)
+        yield Problem(
+            origin, dotted, *document.at(place, key=True), f"`{dotted}` has no value; give one or leave it out"
+        )
+
+
+def _unknown_names(document: _Document, origin: str, section: str, known: Sequence[str]) -> Iterator[Problem]:
+    given = document.value.get(section) if isinstance(document.value, dict) else None
+    for name in given if isinstance(given, dict) else ():
+        if name not in known:
+            hint = _did_you_mean(name, known) or f" (one of {', '.join(known)})"
+            line, column = document.at((section, name), key=True)
+            yield Problem(
+                origin, f"{section}.{name}", line, column, f"no {section[:-1]} is called {_shown(name)}{hint}"
+            )
+
+
+def _attempts_to_unprotect(document: _Document, origin: str) -> Iterator[Problem]:
+    protected = document.value.get("protected") if isinstance(document.value, dict) else None
+    for name, given in protected.items() if isinstance(protected, dict) else ():
+        for index, pattern in enumerate(given if isinstance(given, list) else ()):
+            if isinstance(pattern, str) and pattern.startswith("!"):
+                message = "nothing can be taken off the protected list; patterns only add to it"
+                yield Problem(origin, f"protected.{name}.{index}", *document.at(("protected", name, index)), message)
+        if name == "paths" and given == []:
+            message = f"the list only adds; always protected are {', '.join(Policy().protected_paths)}"
+            yield Problem(origin, "protected.paths", *document.at(("protected", "paths")), message, "notice")
+
+
+# --- overlaying ----------------------------------------------------------------------------------------------------
+
+_T = TypeVar("_T")
+
+
+def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
+    origins = dict(policy.origin)
+
+    def newer(key: str, mine: _T | None, theirs: _T) -> _T:
+        if mine is None:
+            return theirs
+        origins[key] = origin
+        return mine
+
+    def added(key: str, mine: tuple[str, ...], theirs: tuple[str, ...]) -> tuple[str, ...]:
+        more = tuple(pattern for pattern in dict.fromkeys(mine) if pattern not in theirs)
+        if more:
+            origins[key] = f"{origins.get(key, 'default')} + {origin}" if theirs else origin
+        return theirs + more
+
+    detectors, confidence, actions = dict(policy.detectors), dict(policy.confidence), dict(policy.actions)
+    for kind, rule in file.detectors.items():
+        detectors[kind] = newer(f"detectors.{kind}", rule.mode, Mode.AUTO)
+        if rule.min_confidence is not None:
+            confidence[kind] = newer(f"detectors.{kind}.min_confidence", rule.min_confidence, 0.0)
+    for kind, mode in file.actions.items():
+        actions[kind] = newer(f"actions.{kind}", mode, Mode.AUTO)
+    limits, given = policy.limits, file.limits
+    return replace(
+        policy,
+        mode=newer("mode", file.mode, policy.mode),
+        detectors=detectors,
+        confidence=confidence,
+        actions=actions,
+        limits=Limits(
+            open_pulls=newer("limits.open_pulls", given.open_pulls, limits.open_pulls),
+            pulls_per_day=newer("limits.pulls_per_day", given.pulls_per_day, limits.pulls_per_day),
+            reruns_per_run=newer("limits.reruns_per_run", given.reruns_per_run, limits.reruns_per_run),
+            attempts_per_fingerprint=newer(
+                "limits.attempts_per_fingerprint", given.attempts_per_fingerprint, limits.attempts_per_fingerprint
+            ),
+            cooldown_s=newer("limits.cooldown", given.cooldown, limits.cooldown_s),
+        ),
+        protected_branches=added("protected.branches", file.protected.branches, policy.protected_branches),
+        protected_paths=added("protected.paths", file.protected.paths, policy.protected_paths),
+        min_confidence=newer("min_confidence", file.min_confidence, policy.min_confidence),
+        proof_deadline_s=newer("proof_deadline", file.proof_deadline, policy.proof_deadline_s),
+        watch_s=newer("watch", file.watch, policy.watch_s),
+        paused=newer("paused", file.paused or None, policy.paused),
+        origin=origins,
+    )
+
+
+def _without_null(schema: Any) -> Any:
+    """The schema without the null that stands for an absent key: `mode:` with nothing behind it is refused."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    choices = schema.get("anyOf", [])
+    if {"type": "null"} in choices:
+        rest = [choice for choice in choices if choice != {"type": "null"}]
+        schema = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+        schema |= rest[0] if len(rest) == 1 else {"anyOf": rest}
+    return {key: _without_null(value) for key, value in schema.items()}
