@@ -70,7 +70,6 @@ class Healing(_Group):
     """Cadence of the loop, in seconds."""
 
     look_every_s: float = Field(60.0, gt=0, description="how often a repair without proof is looked at")
-    settle_s: float = Field(0.0, ge=0, description="wait after a failed run before it is diagnosed")
 
 
 class Log(_Group):

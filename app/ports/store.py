@@ -19,7 +19,9 @@ from app.ports.queue import Work
 class Lease:
     """The right to work on one row until `until_monotonic` (seconds of `time.monotonic`, already shortened to 0.8 of
     the lease). `token` is the fence: a write under an older token is refused. `attempts` counts this claim too;
-    `crashes` counts earlier claims that ended without a word."""
+    `crashes` counts earlier claims that ended without a word.
+    `cause` is the GUID of the delivery that all this follows from: of the delivery itself, or of the one under whose
+    lease the repair or effect was last asked for."""
 
     work: Work
     row_id: int
@@ -27,6 +29,7 @@ class Lease:
     until_monotonic: float
     attempts: int
     crashes: int = 0
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,10 @@ class Ledger(Protocol):
     # incidents
     def incident(self, incident_id: int) -> Incident:
         """Locked until the end of the transaction, as by `find_incident`: two decisions never cross."""
+        ...
+
+    def incident_numbered(self, incident_id: int) -> Incident | None:
+        """Like `incident`, for a number that a person typed."""
         ...
 
     def find_incident(self, repository_id: int, fingerprint: str) -> Incident | None: ...
@@ -181,6 +188,11 @@ class Store(Protocol):
     def due(self, work: Work, limit: int, *, overdue_s: float = 0.0) -> list[int]:
         """Ids of rows that could be claimed now and have been due for at least `overdue_s`."""
         ...
+
+    def mark(self, name: str, at: datetime) -> None:
+        """Remember how far something has come."""
+
+    def marked(self, name: str) -> datetime | None: ...
 
     def take_turn(self, name: str, every_s: float) -> bool:
         """True for exactly one caller in each period: the schedule of the sweep. Told by the database's clock."""

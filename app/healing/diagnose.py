@@ -1,0 +1,117 @@
+"""Let the detectors look, and find or open the incident each finding belongs to."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from app.domain.event import RunFinished
+from app.domain.evidence import EvidenceBag
+from app.domain.finding import Finding
+from app.domain.incident import Incident, Signal, State, allows, step
+from app.ports.plugins import Detector
+from app.ports.store import Ledger
+
+log = structlog.get_logger()
+
+
+def findings(detectors: Iterable[Detector], event: RunFinished, evidence: EvidenceBag) -> list[Finding]:
+    """Each cause once. A detector that crashes is logged as its own failure; the others go on."""
+    found: dict[str, Finding] = {}
+    for detector in detectors:
+        try:
+            claims = list(detector.detect(event, evidence))
+        except Exception:
+            log.exception("detector_crashed", detector=detector.kind, run_id=event.run_id)
+            continue
+        for claim in claims:
+            found.setdefault(claim.fingerprint, claim)
+    return list(found.values())
+
+
+def record(ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: int) -> Incident:
+    """The incident of this finding, opened, reopened or brought up to date; with a line in its timeline."""
+    place = fingerprint_at(event, finding)
+    now = ledger.now()
+    incident = ledger.find_incident(event.repository.id, place)
+    if incident is None:
+        incident = ledger.add_incident(_opened(event, finding, place, now))
+    newer = (event.run_id, event.attempt) >= (incident.run_id, incident.attempt)
+    state = _state_after(incident, event)
+    incident = replace(
+        incident,
+        state=state,
+        updated_at=now,
+        rung=0 if state is State.OPEN and incident.state is not State.OPEN else incident.rung,
+        **(_seen(event, finding) if newer else {}),
+    )
+    ledger.save_incident(incident)
+    ledger.note(
+        incident.id,
+        "found",
+        {
+            "kind": finding.kind,
+            "summary": finding.summary,
+            "confidence": finding.confidence,
+            "run_id": event.run_id,
+            "attempt": event.attempt,
+            "head_sha": event.head_sha,
+            "url": event.url,
+        },
+        delivery_id,
+    )
+    return incident
+
+
+def fingerprint_at(event: RunFinished, finding: Finding) -> str:
+    """The finding's cause, on this branch of this repository."""
+    place = f"{finding.fingerprint}\x1f{event.repository.id}\x1f{event.head_branch}"
+    return hashlib.sha256(place.encode()).hexdigest()[:16]
+
+
+def _state_after(incident: Incident, event: RunFinished) -> State:
+    if incident.state is State.HEALED:
+        if relapsed(incident, event):
+            return step(incident.state, Signal.RELAPSED)
+        if incident.pull_number and not incident.merged_at:
+            return incident.state  # the proven fix waits to be merged; until then the branch goes on failing
+    return step(incident.state, Signal.FOUND)
+
+
+def relapsed(incident: Incident, event: RunFinished) -> bool:
+    """The same cause again, on a newer commit, while the merged repair is being watched."""
+    if not (incident.merged_at and incident.watch_until and event.started_at):
+        return False
+    watched = incident.merged_at < event.started_at <= incident.watch_until
+    return watched and event.head_sha != incident.head_sha and allows(incident.state, Signal.RELAPSED)
+
+
+def _seen(event: RunFinished, finding: Finding) -> dict[str, Any]:
+    return {
+        "finding": finding,
+        "head_sha": event.head_sha,
+        "run_id": event.run_id,
+        "attempt": event.attempt,
+        "run_url": event.url,
+    }
+
+
+def _opened(event: RunFinished, finding: Finding, place: str, now: datetime) -> Incident:
+    return Incident(
+        repository_id=event.repository.id,
+        installation_id=event.repository.installation_id,
+        repository=event.repository.full_name,
+        branch=event.head_branch,
+        fingerprint=place,
+        finding=finding,
+        head_sha=event.head_sha,
+        run_id=event.run_id,
+        attempt=event.attempt,
+        workflow_path=event.workflow_path,
+        run_url=event.url,
+        opened_at=now,
+        updated_at=now,
+    )

@@ -1,0 +1,94 @@
+"""Deliver one side effect that was decided: look, then create or edit in place, then verify."""
+
+from app.domain.effect import Effect, EffectKind
+from app.domain.errors import Permanent
+from app.healing import texts
+from app.healing.configuration import resolve
+from app.healing.gather import CONFIG_PATH
+from app.healing.hold import Hold
+from app.healing.kit import Kit
+from app.ports.forge import Forge
+from app.security.marker import marker
+
+
+def report(kit: Kit, hold: Hold) -> None:
+    """Texts are rendered from the present state, so that a late or doubled report is never an outdated one."""
+    with kit.store.begin(hold.lease) as ledger:
+        effect = ledger.effect(hold.lease.row_id)
+        repository = ledger.repository(effect.repository_id)
+    if repository is None:
+        raise Permanent("the App is not installed on this repository any more")
+    forge = kit.app.forge(repository)
+    deliver = {
+        EffectKind.CHECK: check,
+        EffectKind.PULL_COMMENT: comment,
+        EffectKind.PULL_BODY: pull_body,
+        EffectKind.REPLY: reply,
+        EffectKind.CONFIG_CHECK: config_check,
+    }[effect.kind]
+    remote_id = deliver(kit, hold, forge, effect)
+    kit.passing(f"after {effect.kind}")
+    with kit.store.begin(hold.lease) as ledger:
+        ledger.settle_effect(effect, remote_id)
+
+
+def check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
+    sha = str(effect.request["sha"])
+    with kit.store.begin() as ledger:
+        here = ledger.incidents_at(effect.repository_id, head_sha=sha)
+        records = [ledger.record(incident.id) for incident in here]
+    if not records:
+        return ""
+    hold.guard()
+    return str(forge.ensure_check(sha, effect.key, texts.check_text(records, dashboard_url=kit.dashboard_url)))
+
+
+def comment(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
+    """On the open pull request from the branch that failed, if there is one."""
+    with kit.store.begin() as ledger:
+        record = ledger.record(effect.incident_id or 0)
+    branch = record.incident.branch
+    if branch == forge.repository.default_branch:
+        return ""
+    pull = next((pull for pull in forge.pulls_of(branch) if pull.state == "open"), None)
+    if pull is None:
+        return ""
+    mark = marker(kit.secret, effect.key)
+    hold.guard()
+    return str(forge.ensure_comment(pull.number, mark, texts.comment_text(record, mark, kit.dashboard_url)))
+
+
+def pull_body(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
+    """The fix pull request says how it stands: waiting for proof, proven, or disproven."""
+    with kit.store.begin() as ledger:
+        record = ledger.record(effect.incident_id or 0)
+    number = record.incident.pull_number
+    if number is None:
+        return ""
+    pull = forge.pull(number)
+    held = [r for r in record.repairs if r.plan and r.outcome and r.outcome.data.get("pull") == number]
+    if pull.state != "open" or not held or held[-1].plan is None:
+        return ""
+    title, body = texts.pull_text(record, held[-1], held[-1].plan, kit.dashboard_url)
+    hold.guard()
+    return str(forge.ensure_pull(head=pull.head_branch, base=pull.base_branch, title=title, body=body).number)
+
+
+def reply(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
+    mark = marker(kit.secret, effect.key)
+    hold.guard()
+    if effect.request.get("seen"):
+        forge.react(int(effect.request["comment_id"]), "eyes")
+    body = texts.reply_text(str(effect.request["body"]))
+    return str(forge.ensure_comment(int(effect.request["number"]), mark, f"{body}\n\n{mark}"))
+
+
+def config_check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
+    """heal.yml's verdict at that commit, with the errors at their lines. No file there: nothing to say."""
+    sha = str(effect.request["sha"])
+    file = forge.file(CONFIG_PATH, sha)
+    if file is None:
+        return ""
+    problems = resolve(file.text, None, known_detectors=tuple(kit.detectors), known_actions=tuple(kit.actions)).problems
+    hold.guard()
+    return str(forge.ensure_check(sha, effect.key, texts.config_check_text(problems)))

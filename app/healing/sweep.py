@@ -1,0 +1,62 @@
+"""What no event reminds us of: deliveries that GitHub could not hand over, and old bodies."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import structlog
+
+from app.domain.errors import Transient
+from app.healing.kit import Kit
+from app.ports.forge import SentDelivery
+
+log = structlog.get_logger()
+
+_WINDOW = timedelta(days=3)  # GitHub redelivers no further back
+_MARGIN = timedelta(minutes=10)
+_FRESH = timedelta(seconds=30)  # a delivery this young may still be on its way
+_MOST_REDELIVERIES = 60
+_KEEP_BODIES_S = 14 * 24 * 3600.0
+_MARK = "deliveries audited until"
+
+
+def sweep(kit: Kit, every_s: float) -> bool:
+    """Run if it is this caller's turn. False: somebody else had it."""
+    if not kit.store.take_turn("sweep", every_s):
+        return False
+    kit.store.prune(older_than_s=_KEEP_BODIES_S)
+    try:
+        catch_up(kit)
+    except Transient as error:
+        log.warning("catch_up_postponed", error=str(error), retry_at=error.retry_at)
+    return True
+
+
+def catch_up(kit: Kit) -> int:
+    """Ask GitHub what it sent; have what is missing here sent again. How many were asked for.
+
+    A delivery that GitHub counts as received and that is not kept would break our first promise: it is logged as an
+    error, besides being asked for again.
+    """
+    now = kit.clock.now()
+    since = max(kit.store.marked(_MARK) or now - _WINDOW, now - _WINDOW) - _MARGIN
+    sent = [s for s in kit.app.sent_deliveries(since=since) if s.delivered_at <= now - _FRESH]
+    missing = _missing(sent, kit.store.known([s.guid for s in sent]))
+    asked = missing[:_MOST_REDELIVERIES]
+    for delivery in asked:
+        if delivery.ok:
+            log.error("acknowledged_but_not_kept", guid=delivery.guid, event=delivery.event)
+        log.info("redelivery_asked", guid=delivery.guid, event=delivery.event)
+        kit.app.redeliver(delivery.id)
+    if len(asked) == len(missing):
+        kit.store.mark(_MARK, now)
+    return len(asked)
+
+
+def _missing(sent: Iterable[SentDelivery], kept: set[str]) -> list[SentDelivery]:
+    """Oldest first, each GUID once (its latest attempt)."""
+    latest: dict[str, SentDelivery] = {}
+    for delivery in sent:
+        known = latest.get(delivery.guid)
+        if delivery.guid not in kept and (known is None or delivery.delivered_at > known.delivered_at):
+            latest[delivery.guid] = delivery
+    return sorted(latest.values(), key=lambda delivery: delivery.delivered_at)

@@ -1,0 +1,114 @@
+"""Ask the world whether the repair worked. Events only say when to look; GitHub's state is the answer."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from app.domain.evidence import Job
+from app.domain.incident import Incident, Signal, allows, step
+from app.domain.repair import Repair, RepairState
+from app.healing.decide import climb, tell
+from app.healing.gather import configuration
+from app.healing.hold import Hold
+from app.healing.kit import Kit
+from app.ports.forge import Forge, RunInfo
+from app.ports.store import Ledger
+
+_FAILED = frozenset({"failure", "timed_out", "startup_failure"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`proven` None: no answer yet. `run` and `job` are what was looked at."""
+
+    proven: bool | None
+    reason: str
+    run: RunInfo | None = None
+    job: Job | None = None
+
+
+def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
+    """Heal, climb, or look again later."""
+    proves = kit.actions[current.remedy.action].proves
+    answer = (same_run if proves == "same_run" else fix_branch)(forge, incident, current)
+    kit.passing("after look")
+    policy = None if answer.proven else configuration(kit, forge).policy
+    with kit.store.begin(hold.lease) as ledger:
+        incident = ledger.incident(current.incident_id)
+        now = ledger.now()
+        if answer.proven:
+            return healed(ledger, incident, current, answer)
+        overdue = current.proof_deadline is not None and now >= current.proof_deadline
+        if answer.proven is None and not overdue:
+            later = now + timedelta(seconds=kit.look_every_s)
+            ledger.save_repair(current, due_at=min(later, current.proof_deadline or later))
+            return
+        reason = answer.reason if answer.proven is False else f"no proof before the deadline: {answer.reason}"
+        ledger.save_repair(
+            replace(current, state=RepairState.DISPROVEN, proof={"reason": reason, "url": url}), due_at=None
+        )
+        ledger.note(incident.id, "disproven", {"reason": reason, "url": url})
+        if proves == "same_run" and answer.run:
+            incident = replace(incident, attempt=max(incident.attempt, answer.run.attempt))
+        if policy is not None and allows(incident.state, Signal.FAILED):
+            climb(kit, ledger, incident, policy)
+
+
+def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Answer) -> None:
+    run, job = answer.run, answer.job
+    proof = {
+        "job": job.name if job else "",
+        "run_id": run.id if run else 0,
+        "attempt": run.attempt if run else 0,
+        "url": (job.url if job else "") or (run.url if run else ""),
+        "head_sha": run.head_sha if run else "",
+    }
+    now = ledger.now()
+    ledger.save_repair(replace(current, state=RepairState.PROVEN, proof=proof), due_at=None)
+    ledger.note(incident.id, "proven", proof)
+    if allows(incident.state, Signal.PROVEN):
+        incident = replace(incident, state=step(incident.state, Signal.PROVEN), healed_at=now, updated_at=now)
+        ledger.save_incident(incident)
+        ledger.note(incident.id, "healed", {})
+        tell(ledger, incident)
+
+
+def same_run(forge: Forge, incident: Incident, current: Repair) -> Answer:
+    """The same job passed in a later attempt of the same run.
+
+    GitHub shows the old conclusion for a while after a re-run, so only the attempt we started (or a later one) counts.
+    """
+    data = current.outcome.data if current.outcome else {}
+    run = forge.run(int(data["run_id"]))
+    if run.attempt < int(data["attempt"]):
+        return Answer(None, f"attempt {data['attempt']} has not started", run)
+    if run.status != "completed":
+        return Answer(None, f"attempt {run.attempt} is {run.status}", run)
+    return judge([(run, forge.jobs(run.id, run.attempt))], incident.finding.job)
+
+
+def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Answer:
+    """The job that failed passed on the fix commit, in the same workflow."""
+    data = current.outcome.data if current.outcome else {}
+    runs = [run for run in forge.runs(head_sha=str(data["head_sha"])) if run.workflow_path == incident.workflow_path]
+    waiting = [run for run in runs if run.status != "completed"]
+    if waiting or not runs:
+        return Answer(None, "the workflow has not finished on the fix branch", waiting[0] if waiting else None)
+    return judge([(run, forge.jobs(run.id, run.attempt)) for run in runs], incident.finding.job)
+
+
+def judge(looked_at: Iterable[tuple[RunInfo, list[Job]]], name: str) -> Answer:
+    """Every run in which the job ran must have passed it, and there must be one. A skipped job proves nothing."""
+    passed: Answer | None = None
+    nothing = Answer(None, f"the job {name!r} did not run")
+    for run, jobs in looked_at:
+        for job in jobs:
+            if job.name != name:
+                continue
+            if job.conclusion in _FAILED:
+                return Answer(False, f"the job {name!r} failed again", run, job)
+            if job.conclusion == "success":
+                passed = passed or Answer(True, f"the job {name!r} passed", run, job)
+            else:
+                nothing = Answer(None, f"the job {name!r} was {job.conclusion}", run, job)
+    return passed or nothing
