@@ -1,0 +1,251 @@
+"""Rows for the dashboard and the API. It only reads, and each method makes a fixed number of queries."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select
+
+from app.db.codec import finding_from_json
+from app.db.engine import reading
+from app.db.tables import DeliveryRow, IncidentRow, TimelineRow
+from app.domain.delivery import DeliveryState
+from app.domain.finding import Finding
+from app.domain.incident import State
+
+AnyRow = Row[*tuple[Any, ...]]
+AnySelect = Select[*tuple[Any, ...]]
+
+PAGE = 50
+TIMELINE = 500
+_WORDS = 8  # of a search; more would only make it slow
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentLine:
+    """An incident in a list. `heal_s` is the time from opening to proof, None unless it is healed."""
+
+    id: int
+    state: State
+    summary: str
+    kind: str
+    severity: str
+    repository: str
+    branch: str
+    workflow_path: str
+    head_sha: str
+    run_id: int
+    attempt: int
+    run_url: str
+    pull_number: int | None
+    issue_number: int | None
+    opened_at: datetime
+    updated_at: datetime
+    healed_at: datetime | None
+
+    @property
+    def heal_s(self) -> float | None:
+        if self.state is not State.HEALED or self.healed_at is None:
+            return None
+        return max(0.0, (self.healed_at - self.opened_at).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentPage:
+    """Newest first. `older` is the `before` of the next page, None on the last one."""
+
+    lines: tuple[IncidentLine, ...]
+    older: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the timeline, with the GUID of the delivery that caused it where one did and it is still kept."""
+
+    id: int
+    at: datetime
+    kind: str
+    data: Mapping[str, Any]
+    guid: str
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentDetail:
+    """Everything about one incident. The timeline is oldest first; of a very long one the newest TIMELINE entries,
+    and then `earlier` says that there are more."""
+
+    line: IncidentLine
+    finding: Finding
+    fingerprint: str
+    merged_at: datetime | None
+    watch_until: datetime | None
+    timeline: tuple[Entry, ...]
+    earlier: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryLine:
+    """A delivery without its body. `buried` when it was put aside with its `last_error`."""
+
+    id: int
+    guid: str
+    source: str
+    event: str
+    action: str
+    repository: str
+    state: DeliveryState
+    reason: str
+    attempts: int
+    last_error: str
+    buried: bool
+    received_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    lines: tuple[DeliveryLine, ...]
+    older: int | None
+
+
+_INCIDENT = (
+    IncidentRow.id,
+    IncidentRow.state,
+    IncidentRow.summary,
+    IncidentRow.kind,
+    IncidentRow.severity,
+    IncidentRow.repository,
+    IncidentRow.branch,
+    IncidentRow.workflow_path,
+    IncidentRow.head_sha,
+    IncidentRow.run_id,
+    IncidentRow.attempt,
+    IncidentRow.run_url,
+    IncidentRow.pull_number,
+    IncidentRow.issue_number,
+    IncidentRow.opened_at,
+    IncidentRow.updated_at,
+    IncidentRow.healed_at,
+)
+_DELIVERY = (
+    DeliveryRow.id,
+    DeliveryRow.guid,
+    DeliveryRow.source,
+    DeliveryRow.event,
+    DeliveryRow.action,
+    DeliveryRow.repository,
+    DeliveryRow.state,
+    DeliveryRow.reason,
+    DeliveryRow.attempts,
+    DeliveryRow.last_error,
+    DeliveryRow.buried_at.is_not(None).label("buried"),
+    DeliveryRow.received_at,
+    DeliveryRow.finished_at,
+)
+
+
+class Reads:
+    """All methods raise Unreachable when the database is away."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def incidents(
+        self, states: Collection[State] = (), query: str = "", before: int | None = None, limit: int = PAGE
+    ) -> IncidentPage:
+        """Incidents in one of `states` (all when empty) that match every word of `query`, older than id `before`.
+
+        `repo:` and `kind:` look at that column alone; any other word may stand in repository, kind or summary.
+        """
+        wanted = select(*_INCIDENT).order_by(IncidentRow.id.desc()).limit(limit + 1)
+        if states:
+            wanted = wanted.where(IncidentRow.state.in_([state.value for state in states]))
+        for word in query.split()[:_WORDS]:
+            wanted = wanted.where(_matches(word))
+        if before is not None:
+            wanted = wanted.where(IncidentRow.id < before)
+        rows = self._rows(wanted)
+        lines = tuple(_incident_line(row) for row in rows[:limit])
+        return IncidentPage(lines, lines[-1].id if len(rows) > limit else None)
+
+    def counts(self) -> dict[State, int]:
+        """How many incidents are in each state; a state without any is left out."""
+        rows = self._rows(select(IncidentRow.state, func.count()).group_by(IncidentRow.state))
+        return {State(state): count for state, count in rows}
+
+    def incident(self, incident_id: int) -> IncidentDetail | None:
+        columns = (IncidentRow.finding, IncidentRow.fingerprint, IncidentRow.merged_at, IncidentRow.watch_until)
+        story = (
+            select(TimelineRow.id, TimelineRow.at, TimelineRow.kind, TimelineRow.data, DeliveryRow.guid)
+            .outerjoin(DeliveryRow, DeliveryRow.id == TimelineRow.delivery_id)
+            .where(TimelineRow.incident_id == incident_id)
+            .order_by(TimelineRow.id.desc())
+            .limit(TIMELINE + 1)
+        )
+        with reading(self._engine) as connection:
+            row = connection.execute(select(*_INCIDENT, *columns).where(IncidentRow.id == incident_id)).one_or_none()
+            if row is None:
+                return None
+            entries = connection.execute(story).all()
+        return IncidentDetail(
+            line=_incident_line(row),
+            finding=finding_from_json(row.finding),
+            fingerprint=row.fingerprint,
+            merged_at=row.merged_at,
+            watch_until=row.watch_until,
+            timeline=tuple(
+                Entry(entry.id, entry.at, entry.kind, entry.data, entry.guid or "")
+                for entry in reversed(entries[:TIMELINE])
+            ),
+            earlier=len(entries) > TIMELINE,
+        )
+
+    def deliveries(
+        self, state: DeliveryState | None = None, repository: str = "", before: int | None = None, limit: int = PAGE
+    ) -> DeliveryPage:
+        """Deliveries, newest first, of one state and one repository (`owner/name`) where those are given."""
+        wanted = select(*_DELIVERY).order_by(DeliveryRow.id.desc()).limit(limit + 1)
+        if state is not None:
+            wanted = wanted.where(DeliveryRow.state == state.value)
+        if repository:
+            wanted = wanted.where(DeliveryRow.repository == repository)
+        if before is not None:
+            wanted = wanted.where(DeliveryRow.id < before)
+        rows = self._rows(wanted)
+        lines = tuple(_delivery_line(row) for row in rows[:limit])
+        return DeliveryPage(lines, lines[-1].id if len(rows) > limit else None)
+
+    def delivery(self, guid: str) -> DeliveryLine | None:
+        """The delivery of that GUID; the newest, should two sources have used the same one."""
+        wanted = select(*_DELIVERY).where(DeliveryRow.guid == guid).order_by(DeliveryRow.id.desc()).limit(1)
+        rows = self._rows(wanted)
+        return _delivery_line(rows[0]) if rows else None
+
+    def latest_change(self) -> int:
+        """A number that grows whenever something happened to any incident."""
+        with reading(self._engine) as connection:
+            return connection.scalar(select(func.max(TimelineRow.id))) or 0
+
+    def _rows(self, wanted: AnySelect) -> Sequence[AnyRow]:
+        with reading(self._engine) as connection:
+            return connection.execute(wanted).all()
+
+
+def _matches(word: str) -> ColumnElement[bool]:
+    qualifier, colon, value = word.partition(":")
+    column = {"repo": IncidentRow.repository, "kind": IncidentRow.kind}.get(qualifier.lower())
+    if colon and column is not None:
+        return column.icontains(value, autoescape=True)
+    columns = (IncidentRow.repository, IncidentRow.kind, IncidentRow.summary)
+    return or_(*(column.icontains(word, autoescape=True) for column in columns))
+
+
+def _incident_line(row: AnyRow) -> IncidentLine:
+    values = {name: getattr(row, name) for name in IncidentLine.__dataclass_fields__}
+    return IncidentLine(**{**values, "state": State(row.state)})
+
+
+def _delivery_line(row: AnyRow) -> DeliveryLine:
+    values = {name: getattr(row, name) for name in DeliveryLine.__dataclass_fields__}
+    return DeliveryLine(**{**values, "state": DeliveryState(row.state), "buried": bool(row.buried)})
