@@ -29,6 +29,7 @@ class Signal(StrEnum):
     FAILED = "failed"  # refused, impossible, disproven or out of time: the next rung is due
     PROVEN = "proven"
     EXHAUSTED = "exhausted"  # no rung is left
+    RETRIED = "retried"  # a person wants the ladder climbed again
     REJECTED = "rejected"  # a person rejected the repair, or closed its pull request
     RECOVERED = "recovered"  # the same job passed without a repair of ours
     RELAPSED = "relapsed"  # the fingerprint returned after the repair was merged
@@ -61,14 +62,15 @@ _NEXT: dict[tuple[State, Signal], State] = {
     (State.AWAITING_APPROVAL, Signal.ACTED): State.REPAIRING,
     (State.AWAITING_APPROVAL, Signal.REJECTED): State.DISMISSED,
     (State.AWAITING_APPROVAL, Signal.FAILED): State.OPEN,
-    (State.OBSERVED, Signal.ACTED): State.REPAIRING,
-    (State.ESCALATED, Signal.ACTED): State.REPAIRING,
-    (State.DISMISSED, Signal.ACTED): State.REPAIRING,
     (State.OBSERVED, Signal.REJECTED): State.DISMISSED,
     (State.ESCALATED, Signal.REJECTED): State.DISMISSED,
     (State.REPAIRING, Signal.REJECTED): State.DISMISSED,
     (State.VERIFYING, Signal.REJECTED): State.DISMISSED,
     (State.HEALED, Signal.REJECTED): State.DISMISSED,
+    (State.OBSERVED, Signal.RETRIED): State.OPEN,
+    (State.AWAITING_APPROVAL, Signal.RETRIED): State.OPEN,
+    (State.ESCALATED, Signal.RETRIED): State.OPEN,
+    (State.DISMISSED, Signal.RETRIED): State.OPEN,
     # a repair's course
     (State.REPAIRING, Signal.ASKED): State.AWAITING_APPROVAL,
     (State.REPAIRING, Signal.APPLIED): State.VERIFYING,

@@ -1,14 +1,13 @@
 """Do what a person asked for with a button or a `/heal` comment, if they may."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from app.domain.delivery import DeliveryState
 from app.domain.effect import Effect, EffectKind
 from app.domain.event import ButtonPressed, CommandGiven
-from app.domain.incident import Incident, Signal, State, allows
+from app.domain.incident import Incident, Signal, allows
 from app.domain.policy import Policy, Switch
-from app.domain.repair import RepairState
-from app.healing import texts
+from app.domain.repair import Repair, RepairState
 from app.healing.decide import move, next_rung, take_back, tell
 from app.healing.gather import configuration
 from app.healing.hold import Hold
@@ -17,7 +16,15 @@ from app.ports.store import Ledger
 
 VERBS = ("approve", "reject", "retry", "undo", "pause", "resume", "why")
 _MAY = frozenset({"admin", "write"})
-_UNDOABLE = frozenset({RepairState.APPLIED, RepairState.PROVEN, RepairState.DISPROVEN})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`show` is the incident whose decision trace belongs into the reply."""
+
+    done: bool
+    message: str
+    show: int | None = None
 
 
 def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
@@ -30,9 +37,9 @@ def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
     with kit.store.begin(hold.lease) as ledger:
         ledger.remember_repository(event.repository)
         if not may:
-            answer = f"`/heal {verb}` needs write access to this repository."
+            answer = Answer(False, "This needs write access to the repository.")
         elif verb not in VERBS:
-            answer = f"I know `/heal` {', '.join(VERBS)}."
+            answer = Answer(False, f"I know {', '.join(VERBS)}.")
         elif verb in ("pause", "resume"):
             answer = _switch(ledger, event, verb)
         else:
@@ -40,13 +47,25 @@ def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
             answer = (
                 _carry(ledger, policy, incident, verb, event.sender.login)
                 if incident
-                else f"There is no incident here. Name one: `/heal {verb} NUMBER`."
+                else Answer(False, f"There is no incident here. Name one: /heal {verb} NUMBER.")
             )
         if isinstance(event, CommandGiven):
-            key = f"{EffectKind.REPLY}:{event.repository.id}:{event.comment_id}"
-            request = {"number": event.issue_number, "comment_id": event.comment_id, "body": answer, "seen": may}
-            ledger.want_effect(Effect(key, EffectKind.REPLY, event.repository.id, request))
+            _reply(ledger, event, answer, may)
         ledger.finish_delivery(hold.lease.row_id, DeliveryState.DONE)
+
+
+def _reply(ledger: Ledger, event: CommandGiven, answer: Answer, may: bool) -> None:
+    request = {
+        "number": event.issue_number,
+        "comment_id": event.comment_id,
+        "command": " ".join(event.words),
+        "done": answer.done,
+        "message": answer.message,
+        "show": answer.show,
+        "react": may,
+    }
+    key = f"{EffectKind.REPLY}:{event.repository.id}:{event.comment_id}"
+    ledger.want_effect(Effect(key, EffectKind.REPLY, event.repository.id, request))
 
 
 def _meant(ledger: Ledger, event: ButtonPressed | CommandGiven, argument: str) -> Incident | None:
@@ -63,57 +82,67 @@ def _meant(ledger: Ledger, event: ButtonPressed | CommandGiven, argument: str) -
     return seen[0] if len(seen) == 1 else None
 
 
-def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: str) -> str:
+def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: str) -> Answer:
     if verb == "why":
-        return texts.why_text(ledger.record(incident.id))
+        return Answer(True, f"How incident {incident.id} was decided:", show=incident.id)
     paused = ledger.history(incident.repository_id, incident.id, incident.run_id).switches
     if verb in ("approve", "retry") and (paused or policy.paused):
-        return "Repairs are paused here. `/heal resume` first."
+        return Answer(False, "Repairs are paused here. Say /heal resume first.")
     waiting = [repair for repair in ledger.repairs_of(incident.id) if repair.state is RepairState.ASKED]
-    if verb == "approve":
-        if not waiting:
-            return f"Nothing waits for approval: incident {incident.id} is {incident.state}."
-        ledger.save_repair(replace(waiting[-1], state=RepairState.PLANNED, approved_by=who), due_at=ledger.now())
-        ledger.wake_repair(waiting[-1].id)
-        ledger.note(incident.id, "approved", {"by": who})
-        move(ledger, incident, Signal.ACTED)
-        return f"Approved by {who}: {waiting[-1].remedy.action} starts now."
-    if verb == "reject":
-        if not allows(incident.state, Signal.REJECTED):
-            return f"Nothing to reject: incident {incident.id} is {incident.state}."
-        for repair in waiting:
-            ledger.save_repair(replace(repair, state=RepairState.REJECTED), due_at=None)
-        ledger.note(incident.id, "rejected", {"by": who})
-        move(ledger, incident, Signal.REJECTED)
-        return f"Rejected by {who}; incident {incident.id} will be left alone."
-    if verb == "retry":
-        if not allows(incident.state, Signal.ACTED) or incident.state is State.OPEN:
-            return f"Incident {incident.id} is {incident.state}; there is nothing to try again."
-        for repair in waiting:
-            ledger.save_repair(replace(repair, state=RepairState.REJECTED), due_at=None)
-        ledger.note(incident.id, "retried", {"by": who})
-        incident = next_rung(ledger, replace(incident, state=State.OPEN, rung=0), policy, asked_by=who)
-        return f"Trying again: incident {incident.id} is {incident.state}."
-    return _undo(ledger, incident, policy, who)
+    carry = {"approve": _approve, "reject": _reject, "retry": _retry, "undo": _undo}[verb]
+    return carry(ledger, policy, incident, waiting, who)
 
 
-def _undo(ledger: Ledger, incident: Incident, policy: Policy, who: str) -> str:
-    if not any(repair.state in _UNDOABLE for repair in ledger.repairs_of(incident.id)):
-        return "There is nothing to undo."
+def _approve(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+    if not waiting:
+        return Answer(False, f"Nothing waits for approval: incident {incident.id} is {incident.state}.")
+    ledger.save_repair(replace(waiting[-1], state=RepairState.PLANNED, approved_by=who), due_at=ledger.now())
+    ledger.wake_repair(waiting[-1].id)
+    ledger.note(incident.id, "approved", {"by": who})
+    move(ledger, incident, Signal.ACTED)
+    return Answer(True, f"Approved: {waiting[-1].remedy.action} starts now.")
+
+
+def _reject(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+    if not allows(incident.state, Signal.REJECTED):
+        return Answer(False, f"Nothing to reject: incident {incident.id} is {incident.state}.")
+    _drop(ledger, waiting)
+    ledger.note(incident.id, "rejected", {"by": who})
+    move(ledger, incident, Signal.REJECTED)
+    return Answer(True, f"Rejected. Incident {incident.id} will be left alone.")
+
+
+def _retry(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+    if not allows(incident.state, Signal.RETRIED):
+        return Answer(False, f"Incident {incident.id} is {incident.state}; there is nothing to try again.")
+    _drop(ledger, waiting)
+    ledger.note(incident.id, "retried", {"by": who})
+    incident = move(ledger, replace(incident, rung=0), Signal.RETRIED)
+    incident = next_rung(ledger, incident, policy, asked_by=who)
+    return Answer(True, f"Trying again: incident {incident.id} is now {incident.state}.")
+
+
+def _undo(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
     if take_back(ledger, incident, policy) is None:
-        return "A re-run cannot be taken back; nothing else was changed."
+        return Answer(False, "There is nothing to undo: no change of mine stands here, and a re-run cannot be undone.")
+    _drop(ledger, waiting)
     ledger.note(incident.id, "rejected", {"by": who, "note": "undo"})
     if allows(incident.state, Signal.REJECTED):
         move(ledger, incident, Signal.REJECTED)
     else:
         tell(ledger, incident)
-    return f"Undoing, as {who} asked."
+    return Answer(True, "Undoing.")
 
 
-def _switch(ledger: Ledger, event: ButtonPressed | CommandGiven, verb: str) -> str:
+def _drop(ledger: Ledger, waiting: list[Repair]) -> None:
+    for repair in waiting:
+        ledger.save_repair(replace(repair, state=RepairState.REJECTED), due_at=None)
+
+
+def _switch(ledger: Ledger, event: ButtonPressed | CommandGiven, verb: str) -> Answer:
     scope = f"repository:{event.repository.id}"
     if verb == "pause":
         ledger.switch_on(Switch(scope, event.sender.login, ledger.now()))
-        return "Paused: I go on watching and reporting, and change nothing here until `/heal resume`."
+        return Answer(True, "Paused: I go on watching and reporting, and change nothing here until /heal resume.")
     ledger.switch_off(scope)
-    return "Resumed."
+    return Answer(True, "Resumed.")

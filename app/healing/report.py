@@ -75,12 +75,17 @@ def pull_body(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
 
 
 def reply(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
+    request = effect.request
+    record = None
+    if request.get("show"):
+        with kit.store.begin() as ledger:
+            record = ledger.record(int(request["show"]))
+    result = texts.CommandResult(str(request["command"]), bool(request["done"]), str(request["message"]), record)
     mark = marker(kit.secret, effect.key)
     hold.guard()
-    if effect.request.get("seen"):
-        forge.react(int(effect.request["comment_id"]), "eyes")
-    body = texts.reply_text(str(effect.request["body"]))
-    return str(forge.ensure_comment(int(effect.request["number"]), mark, f"{body}\n\n{mark}"))
+    if request.get("react"):
+        forge.react(int(request["comment_id"]), "eyes")
+    return str(forge.ensure_comment(int(request["number"]), mark, f"{texts.reply_text(result)}\n\n{mark}"))
 
 
 def config_check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:

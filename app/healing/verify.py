@@ -44,10 +44,9 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
             ledger.save_repair(current, due_at=min(later, current.proof_deadline or later))
             return
         reason = answer.reason if answer.proven is False else f"no proof before the deadline: {answer.reason}"
-        ledger.save_repair(
-            replace(current, state=RepairState.DISPROVEN, proof={"reason": reason, "url": url}), due_at=None
-        )
-        ledger.note(incident.id, "disproven", {"reason": reason, "url": url})
+        told = {"reason": reason, "url": answer.run.url if answer.run else ""}
+        ledger.save_repair(replace(current, state=RepairState.DISPROVEN, proof=told), due_at=None)
+        ledger.note(incident.id, "disproven", told)
         if proves == "same_run" and answer.run:
             incident = replace(incident, attempt=max(incident.attempt, answer.run.attempt))
         if policy is not None and allows(incident.state, Signal.FAILED):
