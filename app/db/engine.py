@@ -1,4 +1,4 @@
-"""One engine a process, the two kinds of transactions on it, and the one place where a database's absence gets its name."""
+"""One engine a process, its two kinds of transactions, and the one place where a database's absence gets its name."""
 
 import threading
 from collections.abc import Iterator

@@ -104,7 +104,12 @@ class Ledger(Protocol):
         ...
 
     def save_repair(self, repair: Repair, *, due_at: datetime | None) -> None:
-        """Write it, and when somebody should look at it next (None: never again by itself)."""
+        """Write it, and when somebody should look at it next (None: never again by itself).
+
+        Under the repair's own lease, None or a time to come ends the lease; a time that has come means that the work
+        goes on, and `Store.release` ends it. Without it, whoever holds the repair loses it: LeaseLost at their next
+        write.
+        """
         ...
 
     def repairs_awaiting_proof(self, repository_id: int) -> list[Repair]: ...
@@ -166,6 +171,13 @@ class Store(Protocol):
 
     def renew(self, lease: Lease) -> Lease:
         """Extend. Raises LeaseLost."""
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """The step is over: end the lease, if it is still ours, and leave the row due as it was last said to be.
+
+        Finishing a delivery, settling an effect and `save_repair` with a later time have done so already.
+        """
         ...
 
     def hand_back(self, lease: Lease) -> None:

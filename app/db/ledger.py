@@ -1,0 +1,381 @@
+"""One transaction on the store."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, null, or_, select, update
+from sqlalchemy import delete as delete_from
+
+from app.db.dialect import insert
+from app.db.engine import db_now
+from app.db.leases import FREED, ROWS, next_in
+from app.db.rows import (
+    delivery_of,
+    effect_of,
+    incident_of,
+    incident_values,
+    mailbox_of,
+    repair_of,
+    repair_values,
+    repository_of,
+)
+from app.db.tables import (
+    DeliveryRow,
+    EffectRow,
+    IncidentRow,
+    InstallationRow,
+    RepairRow,
+    RepositoryRow,
+    SwitchRow,
+    TimelineRow,
+)
+from app.domain.delivery import Delivery, DeliveryState
+from app.domain.effect import Effect
+from app.domain.incident import ACTIVE, Incident, State
+from app.domain.policy import History, Switch
+from app.domain.repair import FINAL, Repair, RepairState, Verb
+from app.domain.tenant import Repository
+from app.ports.queue import Work
+from app.ports.store import Lease, Record, TimelineEntry
+
+DAY_S = 24 * 3600.0
+_UNTRIED = [RepairState.PLANNED, RepairState.ASKED, RepairState.SKIPPED, RepairState.REJECTED]
+
+
+class SqlLedger:
+    """Made by SqlStore.begin, which commits and then rings what `rings` holds."""
+
+    def __init__(self, connection: Connection, lease: Lease | None) -> None:
+        self._connection = connection
+        self._lease = lease
+        self._rings: dict[tuple[Work, int], None] = {}
+
+    @property
+    def rings(self) -> Iterable[tuple[Work, int]]:
+        return self._rings.keys()
+
+    # deliveries
+    def delivery(self, delivery_id: int) -> Delivery:
+        return delivery_of(self._one(DeliveryRow, delivery_id))
+
+    def finish_delivery(self, delivery_id: int, state: DeliveryState, reason: str = "") -> None:
+        finished = {"state": state.value, "reason": reason, "finished_at": db_now(), "due_at": None, **FREED}
+        row = DeliveryRow
+        self._let_go(Work.DELIVERY, update(row).where(row.id == delivery_id).values(**finished).returning(row.mailbox))
+
+    # tenants
+    def remember_repository(self, repository: Repository) -> None:
+        home = insert(self._connection, InstallationRow).values(
+            id=repository.installation_id, account=repository.owner, added_at=db_now()
+        )
+        self._connection.execute(
+            home.on_conflict_do_update(index_elements=["id"], set_={"account": repository.owner, "removed_at": None})
+        )
+        values: dict[str, Any] = {
+            "full_name": repository.full_name,
+            "installation_id": repository.installation_id,
+            "default_branch": repository.default_branch,
+        }
+        add = insert(self._connection, RepositoryRow).values(id=repository.id, added_at=db_now(), **values)
+        self._connection.execute(add.on_conflict_do_update(index_elements=["id"], set_={**values, "removed_at": None}))
+
+    def forget_repositories(self, ids: Sequence[int]) -> None:
+        gone = update(RepositoryRow).where(RepositoryRow.id.in_(ids), RepositoryRow.removed_at.is_(None))
+        self._connection.execute(gone.values(removed_at=db_now()))
+        self._cancel(Work.DELIVERY, DeliveryRow.repository_id.in_(ids), DeliveryRow.state == DeliveryState.READY.value)
+        unfinished = RepairRow.state.not_in([state.value for state in FINAL])
+        self._cancel(Work.REPAIR, RepairRow.repository_id.in_(ids), unfinished)
+        self._cancel(Work.EFFECT, EffectRow.repository_id.in_(ids), EffectRow.state == "wanted")
+        active = IncidentRow.state.in_([state.value for state in ACTIVE])
+        quiet = update(IncidentRow).where(IncidentRow.repository_id.in_(ids), active)
+        self._connection.execute(quiet.values(state=State.DISMISSED.value, updated_at=db_now()))
+
+    def forget_installation(self, installation_id: int) -> None:
+        here = select(RepositoryRow.id).where(RepositoryRow.installation_id == installation_id)
+        self.forget_repositories(list(self._connection.scalars(here)))
+        ready = DeliveryRow.state == DeliveryState.READY.value
+        self._cancel(Work.DELIVERY, DeliveryRow.installation_id == installation_id, ready)
+        gone = update(InstallationRow).where(InstallationRow.id == installation_id)
+        self._connection.execute(gone.values(removed_at=db_now()))
+
+    def _cancel(self, work: Work, *which: ColumnElement[bool]) -> None:
+        """Finish rows unworked. Who holds one is fenced off, except ourselves."""
+        row = ROWS[work]
+        final: dict[Work, dict[str, Any]] = {
+            Work.DELIVERY: {
+                "state": DeliveryState.IGNORED.value,
+                "reason": "the App was removed",
+                "finished_at": db_now(),
+            },
+            Work.REPAIR: {"state": RepairState.SKIPPED.value, "ended_at": db_now()},
+            Work.EFFECT: {"state": "cancelled"},
+        }
+        cancelled = {**final[work], **FREED, "due_at": None, "lease_token": row.lease_token + 1}
+        ours = self._lease.row_id if self._lease is not None and self._lease.work is work else 0
+        self._connection.execute(update(row).where(*which, row.id != ours).values(**cancelled))
+
+    def repository(self, repository_id: int) -> Repository | None:
+        return self._repository(RepositoryRow.id == repository_id)
+
+    def repository_named(self, full_name: str) -> Repository | None:
+        return self._repository(func.lower(RepositoryRow.full_name) == full_name.lower())
+
+    def _repository(self, which: ColumnElement[bool]) -> Repository | None:
+        newest = select(RepositoryRow).where(which, RepositoryRow.removed_at.is_(None))
+        row = self._connection.execute(newest.order_by(RepositoryRow.added_at.desc())).first()
+        return None if row is None else repository_of(row)
+
+    # incidents
+    def incident(self, incident_id: int) -> Incident:
+        return incident_of(self._one(IncidentRow, incident_id, lock=True))
+
+    def find_incident(self, repository_id: int, fingerprint: str) -> Incident | None:
+        return self._incident(IncidentRow.repository_id == repository_id, IncidentRow.fingerprint == fingerprint)
+
+    def add_incident(self, incident: Incident) -> Incident:
+        add = insert(self._connection, IncidentRow).values(**incident_values(incident))
+        key = ["repository_id", "fingerprint"]
+        self._connection.execute(add.on_conflict_do_nothing(index_elements=key))
+        found = self.find_incident(incident.repository_id, incident.fingerprint)
+        if found is None:
+            raise LookupError(f"incident {incident.fingerprint} vanished while it was added")
+        return found
+
+    def save_incident(self, incident: Incident) -> None:
+        changed = update(IncidentRow).where(IncidentRow.id == incident.id).values(**incident_values(incident))
+        if self._connection.execute(changed).rowcount != 1:
+            raise LookupError(f"there is no incident {incident.id}")
+
+    def incidents_at(
+        self, repository_id: int, *, branch: str | None = None, head_sha: str | None = None
+    ) -> list[Incident]:
+        found = select(IncidentRow).where(IncidentRow.repository_id == repository_id)
+        if branch is not None:
+            found = found.where(IncidentRow.branch == branch)
+        if head_sha is not None:
+            found = found.where(IncidentRow.head_sha == head_sha)
+        rows = self._connection.execute(found.order_by(IncidentRow.id).with_for_update())
+        return [incident_of(row) for row in rows]
+
+    def incident_of_pull(self, repository_id: int, number: int) -> Incident | None:
+        opened = exists().where(RepairRow.incident_id == IncidentRow.id, RepairRow.pull_number == number)
+        return self._incident(
+            IncidentRow.repository_id == repository_id, or_(IncidentRow.pull_number == number, opened)
+        )
+
+    def incident_of_issue(self, repository_id: int, number: int) -> Incident | None:
+        return self._incident(IncidentRow.repository_id == repository_id, IncidentRow.issue_number == number)
+
+    def incident_of_fix_branch(self, repository_id: int, branch: str) -> Incident | None:
+        prefix, _, fingerprint = branch.partition("/")
+        return self.find_incident(repository_id, fingerprint) if prefix == "heal" else None
+
+    def _incident(self, *which: ColumnElement[bool]) -> Incident | None:
+        newest = select(IncidentRow).where(*which).order_by(IncidentRow.id.desc()).limit(1)
+        row = self._connection.execute(newest.with_for_update()).first()
+        return None if row is None else incident_of(row)
+
+    # repairs
+    def add_repair(self, repair: Repair) -> Repair:
+        incident = self._one(IncidentRow, repair.incident_id)
+        values = {
+            **repair_values(repair),
+            "repository_id": incident.repository_id,
+            "mailbox": mailbox_of(incident.installation_id, incident.repository_id),
+            "due_at": db_now(),
+        }
+        add = insert(self._connection, RepairRow).values(**values)
+        key = ["effect_key"]
+        new_id = self._connection.scalar(add.on_conflict_do_nothing(index_elements=key).returning(RepairRow.id))
+        row = self._connection.execute(select(RepairRow).where(RepairRow.effect_key == repair.effect_key)).one()
+        if new_id is not None:
+            self.ring_after_commit(Work.REPAIR, new_id)
+        return repair_of(row)
+
+    def repair(self, repair_id: int) -> Repair:
+        return repair_of(self._one(RepairRow, repair_id, lock=True))
+
+    def repairs_of(self, incident_id: int) -> list[Repair]:
+        return self._repairs(RepairRow.incident_id == incident_id)
+
+    def save_repair(self, repair: Repair, *, due_at: datetime | None) -> None:
+        row = RepairRow
+        before = self._one(row, repair.id, lock=True)
+        ended = repair.state in FINAL
+        values = {
+            **repair_values(repair),
+            "ended_at": (before.ended_at or db_now()) if ended else None,
+            "due_at": due_at,
+            "attempts": 0,
+            "crashes": 0,
+        }
+        ours = self._lease is not None and (self._lease.work, self._lease.row_id) == (Work.REPAIR, repair.id)
+        goes_on = due_at is not None and due_at <= self.now()
+        if ours and not goes_on and before.woken and due_at is not None:
+            values |= {"due_at": db_now(), "woken": False}
+            self.ring_after_commit(Work.REPAIR, repair.id)
+        if not ours:
+            values |= {**FREED, "lease_token": row.lease_token + 1}
+            if goes_on:
+                self.ring_after_commit(Work.REPAIR, repair.id)
+        elif not goes_on:
+            values |= FREED
+        changed = update(row).where(row.id == repair.id).values(**values).returning(row.mailbox)
+        self._let_go(Work.REPAIR, changed)
+
+    def repairs_awaiting_proof(self, repository_id: int) -> list[Repair]:
+        return self._repairs(RepairRow.repository_id == repository_id, RepairRow.state == RepairState.APPLIED.value)
+
+    def wake_repair(self, repair_id: int) -> None:
+        leased = RepairRow.lease_until.is_not(None)
+        wake = update(RepairRow).where(RepairRow.id == repair_id, RepairRow.buried_at.is_(None))
+        self._connection.execute(wake.values(due_at=db_now(), woken=leased))
+        self.ring_after_commit(Work.REPAIR, repair_id)
+
+    def _repairs(self, *which: ColumnElement[bool]) -> list[Repair]:
+        rows = self._connection.execute(select(RepairRow).where(*which).order_by(RepairRow.id).with_for_update())
+        return [repair_of(row) for row in rows]
+
+    # effects
+    def want_effect(self, effect: Effect) -> int:
+        asked: dict[str, Any] = {
+            "kind": effect.kind.value,
+            "repository_id": effect.repository_id,
+            "incident_id": effect.incident_id,
+            "request": dict(effect.request),
+            "mailbox": self._mailbox(effect.repository_id),
+            "state": "wanted",
+            "due_at": db_now(),
+            "wanted_at": db_now(),
+        }
+        add = insert(self._connection, EffectRow).values(
+            key=effect.key, revision=1, remote_id=effect.remote_id, **asked
+        )
+        again = {"revision": EffectRow.revision + 1, "buried_at": None, "attempts": 0, "crashes": 0}
+        wanted = add.on_conflict_do_update(index_elements=["key"], set_={**asked, **again}).returning(EffectRow.id)
+        effect_id = int(self._connection.execute(wanted).scalar_one())
+        self.ring_after_commit(Work.EFFECT, effect_id)
+        return effect_id
+
+    def effect(self, effect_id: int) -> Effect:
+        return effect_of(self._one(EffectRow, effect_id, lock=True))
+
+    def settle_effect(self, effect: Effect, remote_id: str) -> None:
+        row = EffectRow
+        done = row.revision == effect.revision
+        settled = {
+            "remote_id": remote_id,
+            "state": case((done, "done"), else_=row.state),
+            "due_at": case((done, null()), else_=db_now()),
+            "done_at": db_now(),
+            "attempts": 0,
+            "crashes": 0,
+            **FREED,
+        }
+        self._let_go(Work.EFFECT, update(row).where(row.id == effect.id).values(**settled).returning(row.mailbox))
+
+    # knowledge
+    def history(self, repository_id: int, incident_id: int, run_id: int) -> History:
+        """Counted are repairs with verb `apply`.
+
+        open_pulls: applied or proven, with a pull request, of an incident that is neither merged nor dismissed.
+        pulls_today: applied in the last 24 h, with a pull request. reruns_of_run: applied, by an action named
+        `rerun…`, to this run. attempts_of_fingerprint: intended in the last 24 h for this incident and really tried
+        (not planned, asked, skipped or rejected). disproven_at: when one for this incident was disproven last.
+        """
+        row, incident = RepairRow, IncidentRow
+        applies, here = row.verb == Verb.APPLY.value, row.repository_id == repository_id
+        standing = row.state.in_([RepairState.APPLIED.value, RepairState.PROVEN.value])
+        unmerged = and_(incident.merged_at.is_(None), incident.state != State.DISMISSED.value)
+        open_pulls = self._count(
+            select(func.count(func.distinct(row.pull_number)))
+            .join_from(row, incident, incident.id == row.incident_id)
+            .where(applies, here, row.pull_number.is_not(None), standing, unmerged)
+        )
+        pulls_today = self._connection.execute(
+            select(func.count(), func.min(row.applied_at)).where(
+                applies, here, row.pull_number.is_not(None), row.applied_at > db_now(-DAY_S)
+            )
+        ).one()
+        reruns = self._count(
+            select(func.count()).where(
+                applies, here, row.run_id == run_id, row.action.startswith("rerun"), row.applied_at.is_not(None)
+            )
+        )
+        of_incident = and_(applies, row.incident_id == incident_id)
+        tried = row.state.not_in([state.value for state in _UNTRIED])
+        attempts = self._connection.execute(
+            select(func.count(), func.min(row.intended_at)).where(of_incident, tried, row.intended_at > db_now(-DAY_S))
+        ).one()
+        disproven = of_incident & (row.state == RepairState.DISPROVEN.value)
+        scopes = ["app", f"repository:{repository_id}"]
+        switches = self._connection.execute(
+            select(SwitchRow).where(SwitchRow.scope.in_(scopes)).order_by(SwitchRow.scope)
+        )
+        return History(
+            open_pulls=open_pulls,
+            pulls_today=pulls_today[0],
+            oldest_pull_today_at=pulls_today[1],
+            reruns_of_run=reruns,
+            attempts_of_fingerprint=attempts[0],
+            oldest_attempt_at=attempts[1],
+            disproven_at=self._connection.scalar(select(func.max(row.ended_at)).where(disproven)),
+            switches=tuple(Switch(each.scope, each.by, each.at, each.reason) for each in switches),
+        )
+
+    def note(self, incident_id: int, kind: str, data: Mapping[str, Any], delivery_id: int | None = None) -> None:
+        entry = {"incident_id": incident_id, "at": db_now(), "kind": kind, "data": dict(data)}
+        self._connection.execute(insert(self._connection, TimelineRow).values(**entry, delivery_id=delivery_id))
+
+    def record(self, incident_id: int) -> Record:
+        incident = incident_of(self._one(IncidentRow, incident_id))
+        repairs = select(RepairRow).where(RepairRow.incident_id == incident_id).order_by(RepairRow.id)
+        timeline = select(TimelineRow).where(TimelineRow.incident_id == incident_id).order_by(TimelineRow.id)
+        return Record(
+            incident=incident,
+            repairs=tuple(repair_of(row) for row in self._connection.execute(repairs)),
+            timeline=tuple(
+                TimelineEntry(row.incident_id, row.at, row.kind, row.data, row.delivery_id, row.id)
+                for row in self._connection.execute(timeline)
+            ),
+        )
+
+    def switch_on(self, switch: Switch) -> None:
+        values = {"by": switch.by, "at": switch.at, "reason": switch.reason}
+        add = insert(self._connection, SwitchRow).values(scope=switch.scope, **values)
+        self._connection.execute(add.on_conflict_do_update(index_elements=["scope"], set_=values))
+
+    def switch_off(self, scope: str) -> None:
+        self._connection.execute(delete_from(SwitchRow).where(SwitchRow.scope == scope))
+
+    def now(self) -> datetime:
+        now: datetime = self._connection.execute(select(db_now())).scalar_one()
+        return now
+
+    def ring_after_commit(self, work: Work, row_id: int) -> None:
+        self._rings[work, row_id] = None
+
+    # how it is done
+    def _one(self, row: type[Any], row_id: int, *, lock: bool = False) -> Row[Any]:
+        query = select(row).where(row.id == row_id)
+        found = self._connection.execute(query.with_for_update() if lock else query).first()
+        if found is None:
+            raise LookupError(f"there is no row {row_id} in {row.__tablename__}")
+        return found
+
+    def _count(self, query: Any) -> int:
+        return int(self._connection.execute(query).scalar_one())
+
+    def _mailbox(self, repository_id: int) -> str:
+        home = select(RepositoryRow.installation_id).where(RepositoryRow.id == repository_id)
+        return mailbox_of(self._connection.scalar(home), repository_id)
+
+    def _let_go(self, work: Work, change: Any) -> None:
+        """Run a change that may end a lease, and ring for the row of the same mailbox that waited for it."""
+        mailbox = self._connection.scalar(change)
+        if mailbox is None:
+            raise LookupError(f"there is no such {work}")
+        following = next_in(self._connection, work, mailbox)
+        if following is not None:
+            self.ring_after_commit(work, following)

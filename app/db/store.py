@@ -1,0 +1,318 @@
+"""The store on SQLite and PostgreSQL."""
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, TypeVar
+
+import zstandard
+from sqlalchemy import Connection, Engine, case, func, select, update
+
+from app.db.dialect import insert
+from app.db.engine import db_now, reading, writing
+from app.db.leases import ALIVE, DEAD, FREED, ROWS, change_held, claimable, held, lost, next_in
+from app.db.ledger import SqlLedger
+from app.db.rows import ZSTD_LEVEL, mailbox_of, packed
+from app.db.tables import DeliveryRow, TurnRow, json_text, storable
+from app.domain.delivery import Delivery, DeliveryState, Kept
+from app.domain.errors import Unreachable
+from app.ports.queue import Doorbell, Work
+from app.ports.store import Lease
+
+MAX_CRASHES = 3
+RETRY_CAP_S = 900.0
+SAFE_PART = 0.8  # of a lease: work stops before others may take the row
+
+_KEEP_POSTGRESQL = """
+INSERT INTO deliveries (guid, source, event, action, installation_id, repository_id, repository, mailbox, headers, body,
+                        received_at, state, due_at)
+SELECT guid, source, event, action, installation_id, repository_id, repository, mailbox, headers::json, body,
+       coalesce(received_at, statement_timestamp()), 'ready', statement_timestamp()
+FROM unnest(%b::text[], %b::text[], %b::text[], %b::text[], %b::bigint[], %b::bigint[], %b::text[], %b::text[],
+            %b::text[], %b::bytea[], %b::timestamptz[])
+     WITH ORDINALITY AS kept (guid, source, event, action, installation_id, repository_id, repository, mailbox, headers,
+                              body, received_at, place)
+ORDER BY place
+ON CONFLICT (source, guid) DO NOTHING
+RETURNING id, source, guid
+"""
+
+R_ = TypeVar("R_")
+
+
+class SqlStore:
+    """`lease_s`: how long a claim holds without a renewal. `max_attempts`: claims before a row is put aside.
+    `owner` names this process in the rows that it works on."""
+
+    def __init__(
+        self, engine: Engine, doorbell: Doorbell, *, lease_s: float = 30.0, max_attempts: int = 8, owner: str = ""
+    ) -> None:
+        self._engine = engine
+        self._doorbell = doorbell
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+        self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
+        self._served = dict.fromkeys(Work, "")
+        self._packers = threading.local()
+
+    # deliveries
+    def keep(self, deliveries: Sequence[Delivery]) -> list[Kept]:
+        bodies = [packed(delivery.body, self._packer()) for delivery in deliveries]
+
+        def insert_all(connection: Connection) -> dict[tuple[str, str], Kept]:
+            add = _keep_postgresql if connection.dialect.name == "postgresql" else _keep_sqlite
+            fresh = add(connection, deliveries, bodies)
+            missing = {_name(delivery) for delivery in deliveries} - fresh.keys()
+            return fresh | _revive(connection, missing) if missing else fresh
+
+        kept = self._again(insert_all)
+        answers = []
+        for delivery in deliveries:
+            name = _name(delivery)
+            answers.append(kept[name])
+            kept[name] = Kept(kept[name].id, delivery.guid, fresh=False)  # a twin in the same batch is not fresh
+        for row_id in dict.fromkeys(answer.id for answer in answers):
+            self._doorbell.ring(Work.DELIVERY, row_id)
+        return answers
+
+    def known(self, guids: Sequence[str]) -> set[str]:
+        with reading(self._engine) as connection:
+            return set(connection.scalars(select(DeliveryRow.guid).where(DeliveryRow.guid.in_(guids))))
+
+    def prune(self, *, older_than_s: float) -> int:
+        finished = DeliveryRow.state.in_([DeliveryState.DONE.value, DeliveryState.IGNORED.value])
+        with writing(self._engine) as connection:
+            return connection.execute(
+                update(DeliveryRow)
+                .where(finished, DeliveryRow.finished_at < db_now(-older_than_s), func.length(DeliveryRow.body) > 0)
+                .values(body=b"", headers={})
+            ).rowcount
+
+    # transactions
+    @contextmanager
+    def begin(self, lease: Lease | None = None) -> Iterator[SqlLedger]:
+        with writing(self._engine) as connection:
+            if lease is not None:
+                row = ROWS[lease.work]
+                if connection.scalar(select(row.id).where(held(lease)).with_for_update()) is None:
+                    raise lost(lease)
+            ledger = SqlLedger(connection, lease)
+            yield ledger
+        for work, row_id in ledger.rings:
+            self._doorbell.ring(work, row_id)
+
+    # claims
+    def claim(self, work: Work, row_id: int | None = None) -> Lease | None:
+        started = time.monotonic()
+        taken = self._again(lambda connection: self._claim(connection, work, row_id))
+        if taken is None:
+            return None
+        self._served[work] = taken.mailbox
+        until = started + SAFE_PART * self._lease_s
+        return Lease(work, taken.id, taken.lease_token, until, taken.attempts, taken.crashes)
+
+    def _claim(self, connection: Connection, work: Work, row_id: int | None) -> Any:
+        """Mailboxes take turns in the order of their names, from the one that this process served last."""
+        row = ROWS[work]
+        heads = claimable(work)
+        head_id, head_mailbox = heads.selected_columns.id, heads.selected_columns.mailbox
+        if row_id is not None:
+            turns = [heads.where(head_id == row_id)]
+        else:
+            turns = [heads.where(head_mailbox > self._served[work]), heads.where(head_mailbox <= self._served[work])]
+        for turn in turns:
+            first = turn.order_by(head_mailbox, head_id).limit(1).with_for_update(skip_locked=True)
+            take = (
+                update(row)
+                .where(row.id == first.with_only_columns(head_id).scalar_subquery())
+                .values(
+                    lease_until=db_now(self._lease_s),
+                    lease_token=row.lease_token + 1,
+                    lease_owner=self._owner,
+                    attempts=row.attempts + 1,
+                    crashes=row.crashes + case((row.lease_until.is_(None), 0), else_=1),
+                    **({"woken": False} if work is Work.REPAIR else {}),
+                )
+                .returning(row.id, row.mailbox, row.lease_token, row.attempts, row.crashes)
+            )
+            while (taken := connection.execute(take).first()) is not None:
+                error = self._poison(taken.attempts, taken.crashes)
+                if error is None:
+                    return taken
+                _bury(connection, Lease(work, taken.id, taken.lease_token, 0.0, taken.attempts), error)
+        return None
+
+    def _poison(self, attempts: int, crashes: int) -> str | None:
+        if crashes >= MAX_CRASHES:
+            return f"{crashes} workers ended without a word while they worked on it"
+        if attempts > self._max_attempts:
+            return f"not done after {self._max_attempts} attempts"
+        return None
+
+    def renew(self, lease: Lease) -> Lease:
+        started = time.monotonic()
+        with writing(self._engine) as connection:
+            change_held(connection, lease, lease_until=db_now(self._lease_s))
+        until = started + SAFE_PART * self._lease_s
+        return Lease(lease.work, lease.row_id, lease.token, until, lease.attempts, lease.crashes)
+
+    def release(self, lease: Lease) -> None:
+        with writing(self._engine) as connection:
+            row = ROWS[lease.work]
+            freed = update(row).where(held(lease)).values(**FREED).returning(row.mailbox)
+            mailbox = connection.scalar(freed)
+            following = None if mailbox is None else next_in(connection, lease.work, mailbox)
+        self._ring(lease.work, following)
+
+    def hand_back(self, lease: Lease) -> None:
+        with writing(self._engine) as connection:
+            row = ROWS[lease.work]
+            values = {**FREED, "due_at": db_now(), "attempts": row.attempts - 1}
+            mailbox = connection.scalar(update(row).where(held(lease)).values(**values).returning(row.mailbox))
+            following = None if mailbox is None else next_in(connection, lease.work, mailbox)
+        self._ring(lease.work, following)
+
+    def retry(self, lease: Lease, error: str, *, at: datetime | None, counts: bool) -> bool:
+        with writing(self._engine) as connection:
+            row = ROWS[lease.work]
+            alive = not counts or lease.attempts < self._max_attempts
+            if alive:
+                values = {**FREED, "last_error": error, "due_at": at or db_now(_delay_s(lease.attempts))}
+                mailbox = change_held(
+                    connection, lease, **values, attempts=row.attempts if counts else row.attempts - 1
+                )
+            else:
+                mailbox = _bury(connection, lease, error)
+            following = next_in(connection, lease.work, mailbox)
+        self._ring(lease.work, following)
+        return alive
+
+    def bury(self, lease: Lease, error: str) -> None:
+        with writing(self._engine) as connection:
+            mailbox = _bury(connection, lease, error)
+            following = next_in(connection, lease.work, mailbox)
+        self._ring(lease.work, following)
+
+    def redrive(self, work: Work, row_id: int) -> bool:
+        with writing(self._engine) as connection:
+            row = ROWS[work]
+            revived = {**ALIVE[work], "due_at": db_now(), "buried_at": None, "attempts": 0, "crashes": 0}
+            dead = update(row).where(row.id == row_id, row.buried_at.is_not(None))
+            found = connection.scalar(dead.values(**revived).returning(row.id))
+        self._ring(work, found)
+        return found is not None
+
+    def due(self, work: Work, limit: int, *, overdue_s: float = 0.0) -> list[int]:
+        heads = claimable(work, overdue_s)
+        with reading(self._engine) as connection:
+            return list(connection.scalars(heads.order_by(heads.selected_columns.id).limit(limit)))
+
+    def take_turn(self, name: str, every_s: float) -> bool:
+        with writing(self._engine) as connection:
+            first = insert(connection, TurnRow).values(name=name, next_at=db_now(every_s))
+            if connection.scalar(first.on_conflict_do_nothing().returning(TurnRow.name)) is not None:
+                return True
+            passed = update(TurnRow).where(TurnRow.name == name, TurnRow.next_at <= db_now())
+            return connection.scalar(passed.values(next_at=db_now(every_s)).returning(TurnRow.name)) is not None
+
+    # how it is done
+    def _ring(self, work: Work, row_id: int | None) -> None:
+        if row_id is not None:
+            self._doorbell.ring(work, row_id)
+
+    def _again(self, transaction: Callable[[Connection], R_]) -> R_:
+        """One transaction, once more when the first try met a connection that had died unnoticed in the pool."""
+        try:
+            with writing(self._engine) as connection:
+                return transaction(connection)
+        except Unreachable as error:
+            if not getattr(error.__cause__, "connection_invalidated", False):
+                raise
+            with writing(self._engine) as connection:
+                return transaction(connection)
+
+    def _packer(self) -> zstandard.ZstdCompressor:
+        if not hasattr(self._packers, "packer"):
+            self._packers.packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+        packer: zstandard.ZstdCompressor = self._packers.packer
+        return packer
+
+
+def _name(delivery: Delivery) -> tuple[str, str]:
+    return storable(delivery.source), storable(delivery.guid)
+
+
+def _bury(connection: Connection, lease: Lease, error: str) -> str:
+    values = {**FREED, **DEAD[lease.work], "due_at": None, "buried_at": db_now(), "last_error": error}
+    return change_held(connection, lease, **values)
+
+
+def _delay_s(attempts: int) -> float:
+    longest = min(RETRY_CAP_S, 2.0 ** min(attempts, 20))
+    return max(1.0, random.uniform(0.0, longest))  # noqa: S311 - spreads load, keeps no secret
+
+
+def _keep_postgresql(
+    connection: Connection, deliveries: Sequence[Delivery], bodies: Sequence[bytes]
+) -> dict[tuple[str, str], Kept]:
+    columns = (
+        [storable(delivery.guid) for delivery in deliveries],
+        [storable(delivery.source) for delivery in deliveries],
+        [storable(delivery.event) for delivery in deliveries],
+        [storable(delivery.action) for delivery in deliveries],
+        [delivery.installation_id for delivery in deliveries],
+        [delivery.repository_id for delivery in deliveries],
+        [storable(delivery.repository) for delivery in deliveries],
+        [mailbox_of(delivery.installation_id, delivery.repository_id) for delivery in deliveries],
+        [json_text(dict(delivery.headers)) for delivery in deliveries],
+        list(bodies),
+        [delivery.received_at for delivery in deliveries],
+    )
+    rows = connection.exec_driver_sql(_KEEP_POSTGRESQL, columns)
+    return {(row.source, row.guid): Kept(row.id, row.guid, fresh=True) for row in rows}
+
+
+def _keep_sqlite(
+    connection: Connection, deliveries: Sequence[Delivery], bodies: Sequence[bytes]
+) -> dict[tuple[str, str], Kept]:
+    kept = {}
+    for delivery, body in zip(deliveries, bodies, strict=True):
+        add = insert(connection, DeliveryRow).values(
+            guid=delivery.guid,
+            source=delivery.source,
+            event=delivery.event,
+            action=delivery.action,
+            installation_id=delivery.installation_id,
+            repository_id=delivery.repository_id,
+            repository=delivery.repository,
+            mailbox=mailbox_of(delivery.installation_id, delivery.repository_id),
+            headers=dict(delivery.headers),
+            body=body,
+            received_at=delivery.received_at or db_now(),
+            state=DeliveryState.READY.value,
+            due_at=db_now(),
+        )
+        row_id = connection.scalar(add.on_conflict_do_nothing().returning(DeliveryRow.id))
+        if row_id is not None:
+            kept[_name(delivery)] = Kept(row_id, delivery.guid, fresh=True)
+    return kept
+
+
+def _revive(connection: Connection, names: set[tuple[str, str]]) -> dict[tuple[str, str], Kept]:
+    """What was kept before: due again unless it was finished. A row in somebody's hands only stays due."""
+    kept = {}
+    for source, guid in sorted(names):
+        this = (DeliveryRow.source == source, DeliveryRow.guid == guid)
+        row = connection.execute(select(DeliveryRow.id, DeliveryRow.state).where(*this).with_for_update()).one()
+        kept[source, guid] = Kept(row.id, guid, fresh=False)
+        if row.state == DeliveryState.DEAD:
+            revived = {**ALIVE[Work.DELIVERY], "due_at": db_now(), "buried_at": None, "attempts": 0, "crashes": 0}
+            connection.execute(update(DeliveryRow).where(DeliveryRow.id == row.id).values(**revived))
+        elif row.state == DeliveryState.READY:
+            connection.execute(update(DeliveryRow).where(DeliveryRow.id == row.id).values(due_at=db_now()))
+    return kept
