@@ -213,7 +213,7 @@ def _action_mode(mode: Mode, policy: Policy, finding: Finding, remedy: Remedy | 
     means = {
         Mode.OFF: "nothing is done",
         Mode.OBSERVE: "it is reported and left alone",
-        Mode.PROPOSE: "the plan is shown and waits for `/heal approve`",
+        Mode.PROPOSE: "the plan is shown and waits for a person",
         Mode.APPROVE: "a person is asked",
         Mode.AUTO: "it is done",
     }[mode]

@@ -359,7 +359,8 @@ def _problem(details: ErrorDetails, document: _Document, origin: str) -> Problem
     elif kind == "missing":
         message = "`version: 1` is missing" if place == ("version",) else f"`{dotted}` is missing"
     elif kind == "enum":
-        message = f"{_shown(given)} is not a mode{_did_you_mean(str(given), [str(mode) for mode in Mode])} (one of {', '.join(Mode)})"
+        modes = [str(mode) for mode in Mode]
+        message = f"{_shown(given)} is not a mode{_did_you_mean(str(given), modes)} (one of {', '.join(modes)})"
     elif kind == "literal_error":
         message = f"version {_shown(given)} is not known; this is version 1 of the format"
     elif kind == "value_error":

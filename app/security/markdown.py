@@ -1,8 +1,8 @@
 """Untrusted text in Markdown: it is shown, and does nothing.
 
-Everything that comes from a log, a repository or a person goes through `inline`, `cell` or `code_block` before it stands in
-a text that GitHub renders. Inside code GitHub links no mention, reference or address, so whatever is not plainly a
-word is shown as code.
+Everything that comes from a log, a repository or a person goes through `inline`, `cell` or `code_block` before it
+stands in a text that GitHub renders. Inside code GitHub links no mention, reference or address, so whatever is not
+plainly a word is shown as code.
 """
 
 import re

@@ -5,6 +5,7 @@ once in a run of its own characters.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -29,10 +30,10 @@ _KNOWN = re.compile(
     """,
     re.VERBOSE,
 )
-_PEM = re.compile(
-    r"-----BEGIN[ ](?:[A-Z0-9]{1,12}[ ]){0,3}PRIVATE[ ]KEY-----[A-Za-z0-9+/=\s\\:,]*+"
-    r"(?:-[A-Za-z0-9+/=\s\\:,]*+){0,8}(?:-----END[ ][A-Z0-9 ]{0,40}-----)?"
-)
+_PEM_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY-----")
+_PEM_END = re.compile(r"-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY-----")
+_PEM_BODY = re.compile(r"[A-Za-z0-9+/=\s\\]*+")
+_PEM_MOST = 16_384
 _URL_LOGIN = re.compile(r"(?<=://)(?:[^\s/@:]{0,256}+:[^\s/]{1,256}|[^\s/@:]{16,256}+)@")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)([ \t]{1,4})([A-Za-z0-9._~+/=-]{8,}+)")
 _NAMED = re.compile(
@@ -47,11 +48,28 @@ _HARMLESS = re.compile(r"(?i)-?[0-9]{1,7}(?:\.[0-9]{1,6})?|true|false|none|null|
 
 def mask(text: str) -> str:
     """The text with `***` in place of every secret that can be told. Keeps the number of lines."""
-    text = _PEM.sub(lambda match: MASK + "\n" * match[0].count("\n"), text)
-    text = _KNOWN.sub(MASK, text)
+    text = _KNOWN.sub(MASK, _without_keys(text))
     text = _URL_LOGIN.sub(f"{MASK}@", text)
     text = _BEARER.sub(rf"\1\2{MASK}", text)
     return _NAMED.sub(_named, text)
+
+
+def _without_keys(text: str) -> str:
+    """PEM private keys masked, also those that are cut off before their end."""
+    pieces = []
+    kept_to = 0
+    ends = [match.end() for match in _PEM_END.finditer(text)]
+    for begin in _PEM_BEGIN.finditer(text):
+        if begin.start() < kept_to:
+            continue
+        following = bisect_right(ends, begin.end())
+        end = ends[following] if following < len(ends) else len(text) + _PEM_MOST
+        if end - begin.start() > _PEM_MOST:
+            body = _PEM_BODY.match(text, begin.end())
+            end = body.end() if body else begin.end()
+        pieces += [text[kept_to : begin.start()], MASK, "\n" * text.count("\n", begin.start(), end)]
+        kept_to = end
+    return "".join([*pieces, text[kept_to:]])
 
 
 def _named(match: re.Match[str]) -> str:

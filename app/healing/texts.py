@@ -1,0 +1,340 @@
+"""What people read: check runs, comments, pull requests, issues, replies. Pure functions; templates beside this file.
+
+Whatever is put into a template is masked and neutralised on its way out (`_output`); only `Markdown` passes as it is.
+
+The texts are told from an incident's timeline. Its entries, by kind, and what their `data` holds:
+
+    found       kind, summary, confidence, run_id, attempt, head_sha, url
+    decided     verdict, reason, mode, action, rung, trace: [{rule, passed, detail, resets_at}]
+    planned     title, why, diff, calls, risk, refusal
+    asked       action
+    approved    by, note            rejected   by, note
+    applied     action, title, summary, data
+    skipped     title, summary      failed     title, summary
+    proven      job, run_id, attempt, url, head_sha
+    disproven   reason, url
+    healed
+    escalated   reason
+    recovered   run_id, url
+    merged      pull                closed     pull, by
+    relapsed    run_id, url         undone     title
+    held        run_id, url         retried    by
+
+Times in `data` are ISO 8601 text.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from app.domain.evidence import Annotation
+from app.domain.finding import EvidenceLine
+from app.domain.incident import Incident, State
+from app.domain.outcome import Conclusion
+from app.domain.policy import ISSUE
+from app.domain.repair import FileEdit, Plan, Repair, RepairState
+from app.healing.configuration import PATH, REPOSITORY, Problem
+from app.ports.forge import Button, CheckText
+from app.ports.store import Record
+from app.security.markdown import Markdown, cell, clean, code_block, code_span, inline, link, shorten
+from app.security.masking import mask
+
+CHECK_NAME = "heal"
+CONFIG_CHECK_NAME = "heal / configuration"
+
+_TITLE_LIMIT = 100
+_TEXT_LIMIT = 60_000  # GitHub takes 65,535 characters
+_MOST_INCIDENTS = 10
+_MOST_LINES = 15
+_MOST_ANNOTATIONS = 50
+
+_WORDS = {
+    State.OPEN: "found",
+    State.OBSERVED: "reported only",
+    State.AWAITING_APPROVAL: "waits for approval",
+    State.REPAIRING: "being repaired",
+    State.VERIFYING: "repaired, waiting for proof",
+    State.HEALED: "healed",
+    State.RECOVERED: "recovered by itself",
+    State.ESCALATED: "needs a person",
+    State.DISMISSED: "dismissed",
+}
+_UNDER_WAY = frozenset({State.OPEN, State.REPAIRING, State.VERIFYING})
+_WELL = frozenset({State.HEALED, State.RECOVERED})
+
+
+def check_text(records: Sequence[Record], *, dashboard_url: str) -> CheckText:
+    """The check run of one SHA: everything that was found there."""
+    states = {record.incident.state for record in records}
+    asked = next((record for record in records if record.incident.state is State.AWAITING_APPROVAL), None)
+    ordered = sorted(records, key=lambda record: (record is not asked, record.incident.id))
+    shown = ordered[:_MOST_INCIDENTS]
+    return CheckText(
+        name=CHECK_NAME,
+        title=_check_title(ordered),
+        summary=_render("check_summary.md.j2", records=shown, more=len(ordered) - len(shown), url=dashboard_url),
+        text=_render(
+            "check_text.md.j2", records=shown, url=dashboard_url, diff_limit=_TEXT_LIMIT // 2 // max(1, len(shown))
+        ),
+        conclusion=_check_conclusion(states),
+        annotations=tuple(_annotations(shown))[:_MOST_ANNOTATIONS],
+        buttons=_buttons(asked, ordered),
+        details_url=_incident_url(ordered[0].incident, dashboard_url) if ordered else dashboard_url,
+    )
+
+
+def comment_text(record: Record, marker: str, dashboard_url: str) -> str:
+    """The sticky comment on a pull request whose run failed."""
+    return _render("comment.md.j2", record=record, marker=Markdown(marker), url=dashboard_url, diff_limit=30_000)
+
+
+def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str, marker: str = "") -> tuple[str, str]:
+    """Title and body of a fix pull request; written again when the fix is proven or disproven."""
+    title = _plain_title(plan.title)
+    body = _render(
+        "pull.md.j2",
+        record=record,
+        repair=repair,
+        plan=plan,
+        proof=_proof(record),
+        disproof=_latest(record, "disproven") if repair.state is RepairState.DISPROVEN else None,
+        marker=Markdown(marker),
+        url=dashboard_url,
+    )
+    return title, body
+
+
+def issue_text(record: Record, marker: str, dashboard_url: str = "") -> tuple[str, str]:
+    """Title and body of the issue that asks a person to look."""
+    title = _plain_title(f"{record.incident.finding.subject}: {record.incident.finding.summary}")
+    return title, _render("issue.md.j2", record=record, marker=Markdown(marker), url=dashboard_url)
+
+
+def why_text(record: Record) -> str:
+    """The latest decision with every rule that was looked at."""
+    return _render("why.md.j2", record=record)
+
+
+def reply_text(answer: str) -> str:
+    """The answer to a `/heal` command, from one plain line in which backticks enclose commands."""
+    parts = mask(answer).split("`")
+    rendered = [code_span(part) if index % 2 else inline(part, 1_000) for index, part in enumerate(parts)]
+    text = " ".join(part for part in rendered if part)
+    return re.sub(r"` (?=[.,:;?!)](?: |$))", "`", text)
+
+
+def config_check_text(problems: Sequence[Problem]) -> CheckText:
+    """The verdict on `heal.yml` at a commit, with its problems at their lines."""
+    failures = [problem for problem in problems if problem.level == "failure"]
+    if failures:
+        title = f"{_count(len(failures), 'error')}: until this is mended, the bot only observes"
+    elif problems:
+        title = f"valid, with {_count(len(problems), 'remark')}"
+    else:
+        title = "valid"
+    annotations = [
+        Annotation(problem.level, shorten(mask(problem.message), 500), PATH, problem.line)
+        for problem in problems
+        if problem.origin == REPOSITORY
+    ]
+    return CheckText(
+        name=CONFIG_CHECK_NAME,
+        title=title,
+        summary=_render(
+            "config_check.md.j2", repository=REPOSITORY, problems=problems[:_MOST_ANNOTATIONS], failures=failures
+        ),
+        conclusion=Conclusion.FAILURE if failures else Conclusion.SUCCESS,
+        annotations=tuple(annotations[:_MOST_ANNOTATIONS]),
+    )
+
+
+# --- parts of a check run ------------------------------------------------------------------------------------------
+
+
+def _check_title(records: Sequence[Record]) -> str:
+    if not records:
+        return "Nothing to report"
+    incident = records[0].incident
+    others = f" (+{len(records) - 1} more)" if len(records) > 1 else ""
+    ends = f": {_WORDS[incident.state]}{others}"
+    return shorten(_flat(incident.finding.summary), _TITLE_LIMIT - len(ends)) + ends
+
+
+def _check_conclusion(states: set[State]) -> Conclusion | None:
+    if State.AWAITING_APPROVAL in states:
+        return Conclusion.ACTION_REQUIRED
+    if states & _UNDER_WAY:
+        return None
+    return Conclusion.SUCCESS if states and states <= _WELL else Conclusion.NEUTRAL
+
+
+def _buttons(asked: Record | None, records: Sequence[Record]) -> tuple[Button, ...]:
+    if asked is not None:
+        number = asked.incident.id
+        return (
+            Button("Approve", "Carry out the plan shown below", f"approve:{number}"),
+            Button("Reject", "Leave it, and do not ask again", f"reject:{number}"),
+            Button("Why?", "Show every rule that was looked at", f"why:{number}"),
+        )
+    return (Button("Why?", "Show every rule that was looked at", f"why:{records[0].incident.id}"),) if records else ()
+
+
+def _annotations(records: Iterable[Record]) -> Iterable[Annotation]:
+    for record in records:
+        finding = record.incident.finding
+        path, line = finding.facts.get("path"), finding.facts.get("line")
+        if isinstance(path, str) and path and isinstance(line, int) and line > 0:
+            level = "notice" if record.incident.state in _WELL else "warning"
+            yield Annotation(level, shorten(_flat(finding.summary), 500), path, line, _plain_title(finding.kind))
+
+
+# --- what templates ask for ----------------------------------------------------------------------------------------
+
+
+def _latest(record: Record, *kinds: str) -> Mapping[str, Any] | None:
+    return next((entry.data for entry in reversed(record.timeline) if entry.kind in kinds), None)
+
+
+def _attempts(record: Record) -> list[dict[str, str]]:
+    """What was tried, and how it ended, oldest first."""
+    tried: list[dict[str, str]] = []
+    for entry in record.timeline:
+        data = entry.data
+        if entry.kind == "applied" and data.get("action") != ISSUE:
+            tried.append({"title": str(data.get("title", "")), "detail": ""})
+        elif entry.kind in ("skipped", "failed"):
+            tried.append({"title": str(data.get("title", "")), "detail": str(data.get("summary", ""))})
+        elif entry.kind == "disproven" and tried:
+            tried[-1]["detail"] = str(data.get("reason", ""))
+    return tried
+
+
+def _change(edit: FileEdit) -> str:
+    """How many lines an edit adds and takes away."""
+    lines = edit.diff().split("\n")[2:]
+    added = sum(line.startswith("+") for line in lines)
+    removed = sum(line.startswith("-") for line in lines)
+    return f"{_count(added, 'line')} added, {_count(removed, 'line')} removed"
+
+
+def _proof(record: Record) -> Mapping[str, Any] | None:
+    """The proof of the repair that was applied last, not of an earlier one."""
+    for entry in reversed(record.timeline):
+        if entry.kind == "proven":
+            return entry.data
+        if entry.kind in ("applied", "disproven"):
+            return None
+    return None
+
+
+def _plan(record: Record) -> Plan | None:
+    """The plan that waits for a person, or that was carried out last."""
+    return next((repair.plan for repair in reversed(record.repairs) if repair.plan is not None), None)
+
+
+def _incident_url(incident: Incident, dashboard_url: str) -> str:
+    return f"{dashboard_url.rstrip('/')}/incidents/{incident.id}" if dashboard_url else ""
+
+
+def _evidence(lines: Sequence[EvidenceLine], limit: int = 6_000) -> Markdown:
+    """The lines with their numbers, the telling one marked; masked as one text, so that a key over lines is seen."""
+    shown = sorted(lines, key=lambda line: not line.root)[:_MOST_LINES]
+    shown.sort(key=lambda line: line.number)
+    texts = mask("\n".join(_flat(line.text, masked=False) for line in shown)).split("\n")
+    width = len(str(shown[-1].number)) if shown else 0
+    rows = [
+        f"{'>' if line.root else ' '} {line.number:>{width}}  {text}" for line, text in zip(shown, texts, strict=True)
+    ]
+    return code_block("\n".join(rows), limit=limit)
+
+
+def _flat(text: str, *, masked: bool = True) -> str:
+    """One line for places that GitHub shows as they are: titles and annotations."""
+    flat = " ".join(clean(text[:4_000]).split())
+    return mask(flat) if masked else flat
+
+
+def _plain_title(text: str) -> str:
+    # titles render no markup, but a mention or a reference in one would still be linked
+    return shorten(_flat(text).replace("@", "(at)").replace("#", "no. "), _TITLE_LIMIT)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def _moment(value: object) -> Markdown:
+    """A time for people, to the minute, in UTC; nothing for what is no time."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return Markdown("")
+    return Markdown(f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else "")
+
+
+def _output(value: object) -> str:
+    if isinstance(value, Markdown):
+        return value
+    return "" if value is None else inline(mask(str(value)), 1_000)
+
+
+def _code(value: object) -> Markdown:
+    return code_span(shorten(mask(str(value)), 300))
+
+
+def _cell(value: object) -> Markdown:
+    return cell("" if value is None else mask(str(value)), 500)
+
+
+def _diff(text: str, limit: int = 30_000) -> Markdown:
+    return code_block(mask(text), language="diff", limit=limit)
+
+
+def _link(label: object, url: object) -> Markdown:
+    return link(shorten(mask(str(label)), 200), str(url or ""))
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("app.healing"),
+    autoescape=False,  # noqa: S701 -- the output is Markdown; `finalize` neutralises every value
+    finalize=_output,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "cell": _cell,
+    "change": _change,
+    "code": _code,
+    "diff": _diff,
+    "evidence": _evidence,
+    "moment": _moment,
+    "percent": _percent,
+    "rendered": Markdown,  # only for the output of our own macros
+}
+_ENVIRONMENT.globals |= {
+    "attempts": _attempts,
+    "count": _count,
+    "incident_url": _incident_url,
+    "latest": _latest,
+    "link": _link,
+    "plan_of": _plan,
+    "State": State,
+    "words": _WORDS,
+}
+
+
+def _render(template: str, **values: object) -> str:
+    text = _ENVIRONMENT.get_template(template).render(**values).strip()
+    lines = text.split("\n")
+    # templates leave runs of blank lines where a part is absent
+    kept = [line for index, line in enumerate(lines) if line or index == 0 or lines[index - 1]]
+    return "\n".join(kept) + "\n"
