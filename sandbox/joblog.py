@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 STEP_LIMIT_BYTES = 64 * 1024 * 1024
 LINE_LIMIT_BYTES = 1024 * 1024
-COMMAND = re.compile(r"\s*::(?P<name>[a-z-]+)(?: (?P<properties>[^:]*(?::(?!:)[^:]*)*))?::(?P<value>.*)", re.DOTALL)
+TIMESTAMP_BYTES = 29
+COMMAND = re.compile(r"\s*::(?P<name>[\w-]+)(?: (?P<properties>[^:]*(?::(?!:)[^:]*)*))?::(?P<value>.*)", re.DOTALL)
 LEVELS = {"error": "failure", "warning": "warning", "notice": "notice"}
 
 
@@ -31,7 +32,7 @@ class JobLog:
 
     def __init__(self, clock: Callable[[], datetime] = now) -> None:
         self._clock = clock
-        self._entries: list[str] = []
+        self._text = bytearray()
         self._masked: set[str] = set()
         self._resume_token: str | None = None
         self._rest = b""
@@ -40,7 +41,7 @@ class JobLog:
 
     def text(self) -> str:
         # Real logs begin with a byte order mark, and readers trip over it.
-        return "\ufeff" + "".join(f"{entry}\n" for entry in self._entries)
+        return "\ufeff" + self._text.decode()
 
     def mask(self, value: str) -> None:
         self._masked |= {line for line in value.splitlines() if line}
@@ -50,7 +51,8 @@ class JobLog:
         for secret in sorted(self._masked, key=len, reverse=True):
             text = text.replace(secret, "***")
         # The runner's clock ticks in 100 ns; ours gives microseconds.
-        self._entries.append(f"{self._clock():%Y-%m-%dT%H:%M:%S.%f}0Z {text}")
+        at = self._clock().replace(tzinfo=None).isoformat(timespec="microseconds")
+        self._text += f"{at}0Z {text}\n".encode()
 
     def group(self, title: str, *lines: str) -> None:
         self.write(f"##[group]{title}")
@@ -70,8 +72,6 @@ class JobLog:
         """Take raw output of a step; whole lines are written, the rest is kept for the next call."""
         if self._room <= 0:
             return
-        output = output[: self._room]
-        self._room -= len(output)
         pieces = re.split(rb"\r\n|\n|\r(?!$)", self._rest + output)
         self._rest = pieces.pop()
         if len(self._rest) > LINE_LIMIT_BYTES:
@@ -79,9 +79,11 @@ class JobLog:
             self._rest = b""
         for piece in pieces:
             self._line(piece.decode(errors="replace"))
-        if self._room <= 0:
-            self.flush()
-            self.write(f"##[warning]The output after {STEP_LIMIT_BYTES // 2**20} MB of this step is not kept.")
+            self._room -= TIMESTAMP_BYTES + len(piece)
+            if self._room <= 0:
+                self._rest = b""
+                self.write(f"##[warning]The output after {STEP_LIMIT_BYTES // 2**20} MB of this step is not kept.")
+                return
 
     def flush(self) -> None:
         """Write the last line of a step that did not end it."""

@@ -232,9 +232,7 @@ class _JobRun:
             conclusion, goes_on = "cancelled", False
         except (StepFailed, TimedOut) as failure:
             self._log.error(str(failure))
-            if forgiven:
-                self._log.write("##[warning]The step failed and the job goes on (continue-on-error).")
-            else:
+            if not forgiven:
                 conclusion = "failure"
                 self._failed = True
         result = replace(result, status="completed", conclusion=conclusion, completed_at=now())
@@ -370,7 +368,7 @@ class _JobRun:
         finally:
             self._log.flush()
         self._exported |= _assignments(files["ENV"])
-        self._path[:0] = reversed(files["PATH"].read_text(errors="replace").split())
+        self._path[:0] = reversed(files["PATH"].read_text(errors="replace").splitlines())
         if step.id:
             self._outputs[step.id] = _assignments(files["OUTPUT"])
         if code != 0:
