@@ -1,0 +1,136 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from app.db.store import SqlStore
+from app.db.tables import DeliveryRow
+from app.domain.delivery import DeliveryState
+from app.ports.queue import Work
+from sqlalchemy import Engine, func, select
+
+from tests.conftest import Bell
+from tests.contract.things import NOON, delivery
+
+
+def test_a_delivery_comes_back_as_it_was_received(store: SqlStore) -> None:
+    body = bytes(range(256)) * 40
+    (kept,) = store.keep([delivery(body=body, received_at=NOON)])
+    with store.begin() as ledger:
+        found = ledger.delivery(kept.id)
+    assert found == delivery(body=body, received_at=NOON, id=kept.id)
+
+
+def test_a_redelivery_is_kept_once(store: SqlStore, engine: Engine) -> None:
+    (first,) = store.keep([delivery()])
+    (again,) = store.keep([delivery()])
+    assert first.fresh
+    assert not again.fresh
+    assert first.id == again.id
+    assert _count(engine) == 1
+
+
+def test_the_same_guid_twice_in_one_batch_is_kept_once(store: SqlStore, engine: Engine) -> None:
+    kept = store.keep([delivery("a"), delivery("b"), delivery("a")])
+    assert [each.fresh for each in kept] == [True, True, False]
+    assert kept[0].id == kept[2].id
+    assert _count(engine) == 2
+
+
+def test_one_guid_of_two_sources_is_two_deliveries(store: SqlStore, engine: Engine) -> None:
+    kept = store.keep([delivery(), delivery(source="alertmanager")])
+    assert [each.fresh for each in kept] == [True, True]
+    assert _count(engine) == 2
+
+
+def test_callers_at_the_same_time_keep_a_guid_once(store: SqlStore, engine: Engine) -> None:
+    guids = [f"guid-{number}" for number in range(20)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: store.keep([delivery(guid) for guid in guids]), range(8)))
+    assert _count(engine) == len(guids)
+    assert sum(kept.fresh for answer in answers for kept in answer) == len(guids)
+    assert len({tuple(kept.id for kept in answer) for answer in answers}) == 1
+
+
+def test_deliveries_are_numbered_in_the_order_given(store: SqlStore) -> None:
+    kept = store.keep([delivery(f"guid-{9 - number}") for number in range(10)])
+    assert [each.id for each in kept] == sorted(each.id for each in kept)
+
+
+def test_each_kept_delivery_rings_once_after_the_commit(store: SqlStore, bell: Bell) -> None:
+    kept = store.keep([delivery("a"), delivery("b"), delivery("a")])
+    assert bell.rung == [(Work.DELIVERY, kept[0].id), (Work.DELIVERY, kept[1].id)]
+
+
+@pytest.mark.parametrize("state", [DeliveryState.DONE, DeliveryState.IGNORED])
+def test_a_redelivery_of_a_finished_delivery_is_not_worked_on_again(store: SqlStore, state: DeliveryState) -> None:
+    store.keep([delivery()])
+    lease = store.claim(Work.DELIVERY)
+    assert lease is not None
+    with store.begin(lease) as ledger:
+        ledger.finish_delivery(lease.row_id, state, "seen")
+    store.keep([delivery()])
+    assert store.claim(Work.DELIVERY) is None
+
+
+def test_a_redelivery_of_one_that_waits_for_its_next_try_is_due_at_once(store: SqlStore) -> None:
+    store.keep([delivery()])
+    lease = store.claim(Work.DELIVERY)
+    assert lease is not None
+    assert store.retry(lease, "GitHub is away", at=NOON.replace(year=2999), counts=True)
+    assert store.claim(Work.DELIVERY) is None
+    store.keep([delivery()])
+    assert store.claim(Work.DELIVERY) is not None
+
+
+def test_a_redelivery_of_a_dead_delivery_revives_it(store: SqlStore) -> None:
+    store.keep([delivery()])
+    lease = store.claim(Work.DELIVERY)
+    assert lease is not None
+    store.bury(lease, "poison")
+    store.keep([delivery()])
+    again = store.claim(Work.DELIVERY)
+    assert again is not None
+    assert (again.row_id, again.attempts) == (lease.row_id, 1)
+
+
+def test_a_redelivery_does_not_take_a_delivery_from_its_worker(store: SqlStore) -> None:
+    store.keep([delivery()])
+    lease = store.claim(Work.DELIVERY)
+    assert lease is not None
+    store.keep([delivery()])
+    assert store.claim(Work.DELIVERY) is None
+    with store.begin(lease) as ledger:
+        ledger.finish_delivery(lease.row_id, DeliveryState.DONE)
+    assert store.claim(Work.DELIVERY) is None
+
+
+def test_text_that_a_database_cannot_hold_is_kept_all_the_same(store: SqlStore) -> None:
+    odd = "nul \x00 and \ud800"
+    (kept,) = store.keep([delivery(odd, action=odd, headers={"x": odd})])
+    with store.begin() as ledger:
+        found = ledger.delivery(kept.id)
+    assert found.action == "nul \ufffd and \ufffd"
+    assert store.keep([delivery(odd)])[0].id == kept.id
+
+
+def test_known_tells_which_guids_are_here(store: SqlStore) -> None:
+    store.keep([delivery("a"), delivery("b")])
+    assert store.known(["a", "c"]) == {"a"}
+    assert store.known([]) == set()
+
+
+def test_pruning_drops_the_bodies_of_finished_deliveries_and_keeps_their_guids(store: SqlStore) -> None:
+    done, waiting = store.keep([delivery("done"), delivery("waiting", repository_id=8)])
+    with store.begin() as ledger:
+        ledger.finish_delivery(done.id, DeliveryState.DONE)
+    assert store.prune(older_than_s=3600) == 0
+    assert store.prune(older_than_s=-1) == 1
+    assert store.prune(older_than_s=-1) == 0
+    with store.begin() as ledger:
+        assert ledger.delivery(done.id).body == b""
+        assert ledger.delivery(waiting.id).body == delivery().body
+    assert not store.keep([delivery("done")])[0].fresh
+
+
+def _count(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return connection.execute(select(func.count()).select_from(DeliveryRow)).scalar_one()
