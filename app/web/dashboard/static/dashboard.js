@@ -1,0 +1,120 @@
+// Live pages and the colour switch. Without this script every page works; it only refreshes itself no more.
+const parts = () => [...document.querySelectorAll("[data-part]")];
+const shown = new Map(parts().map((part) => [part.id, part.outerHTML]));
+
+/* Fetch this page's live parts. A document from XMLHttpRequest is inert, and no sink of Trusted Types. */
+let fetching = false;
+let again = false;
+function refresh() {
+  if (fetching) {
+    again = true;
+    return;
+  }
+  fetching = true;
+  const request = new XMLHttpRequest();
+  request.open("GET", location.pathname + location.search);
+  request.setRequestHeader("Heal-Fragment", "live");
+  request.responseType = "document";
+  request.onload = () => {
+    if (request.status === 200 && request.response) parts().forEach((part) => renew(part, request.response));
+  };
+  request.onloadend = () => {
+    fetching = false;
+    if (again) {
+      again = false;
+      refresh();
+    }
+  };
+  request.send();
+}
+
+function renew(old, page) {
+  const fresh = page.getElementById(old.id);
+  if (!fresh || shown.get(old.id) === fresh.outerHTML) return;
+  shown.set(old.id, fresh.outerHTML);
+  const versions = new Set([...old.querySelectorAll("[data-version]")].map((row) => row.dataset.version));
+  const open = [...old.querySelectorAll("details[open][id]")].map((details) => details.id);
+  const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
+  old.replaceWith(document.adoptNode(fresh));
+  open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
+  if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
+  fresh.querySelectorAll("[data-version]").forEach((row) => {
+    if (!versions.has(row.dataset.version)) row.classList.add("fresh");
+  });
+}
+
+/* Server-sent events, closed while nobody looks: a browser allows six connections to a host, for all tabs together. */
+const live = document.getElementById("live");
+let source = null;
+let timer = 0;
+
+function mark(state) {
+  live.dataset.live = state;
+  live.setAttribute("aria-pressed", String(state !== "paused"));
+  live.querySelectorAll("[data-when]").forEach((word) => (word.hidden = word.dataset.when !== state));
+}
+
+function listen() {
+  clearTimeout(timer);
+  source?.close();
+  source = new EventSource("/events");
+  source.onopen = () => {
+    clearTimeout(timer);
+    mark("live");
+    refresh();
+  };
+  source.addEventListener("change", refresh);
+  source.onerror = () => {
+    const gone = source.readyState === EventSource.CLOSED;
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      mark("lost");
+      if (gone) listen();
+    }, 4000);
+  };
+}
+
+function settle() {
+  if (sessionStorage.getItem("paused") || document.hidden) {
+    clearTimeout(timer);
+    source?.close();
+    source = null;
+    if (!document.hidden) mark("paused");
+  } else if (!source) {
+    listen();
+  }
+}
+
+if (live && "EventSource" in window) {
+  live.hidden = false;
+  live.addEventListener("click", () => {
+    if (sessionStorage.getItem("paused")) sessionStorage.removeItem("paused");
+    else sessionStorage.setItem("paused", "1");
+    settle();
+  });
+  document.addEventListener("visibilitychange", settle);
+  window.addEventListener("pagehide", () => source?.close());
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) {
+      source = null;
+      settle();
+    }
+  });
+  settle();
+}
+
+/* Colours: as the system, light, dark. The cookie lets the server draw the next page right from the start. */
+const colors = document.getElementById("colors");
+if (colors) {
+  const modes = ["auto", "light", "dark"];
+  const root = document.documentElement;
+  const draw = () =>
+    colors.querySelectorAll("[data-mode]").forEach((face) => (face.hidden = face.dataset.mode !== root.dataset.colorMode));
+  colors.hidden = false;
+  colors.addEventListener("click", () => {
+    root.dataset.colorMode = modes[(modes.indexOf(root.dataset.colorMode) + 1) % modes.length];
+    document.cookie = `color_mode=${root.dataset.colorMode}; path=/; max-age=31536000; samesite=lax`;
+    draw();
+  });
+  draw();
+}
