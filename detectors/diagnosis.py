@@ -40,14 +40,11 @@ _EXIT = re2.compile(
 _CLEANUP = re2.compile(r"Post job cleanup\.|Cleaning up orphan processes")
 _TEST_FAILED = re2.compile(r"(?:FAILED|ERROR) (?P<test>\S+::.+?)(?: - (?P<reason>.*))?$")
 _TEST_ERROR = re2.compile(r"E\s+(?P<reason>(?:\w+\.)*\w*(?:Error|Exception|Timeout|Interrupt)\b.*)")
-_TESTS_FAILED = re2.compile(r"\b(?P<count>\d+) failed\b")
 _TELLING = re2.compile(
     r"(?i)##\[error\]|\b(?:\w+\.)*\w*(?:Error|Exception)\b|\berror\b|\bfatal\b|\bfail(?:ed|ure)?\b|cannot|could not"
     r"|unable to|denied|not found|\bassert\b|\babort",
 )
-_MOST_TELLING = re2.compile(
-    r"(?i)^(?:E\s+)?(?:\w+\.)*\w*(?:Error|Exception)\b(?::|$)|^\s*(?:error|fatal)\b ?:", re.IGNORECASE
-)
+_MOST_TELLING = re2.compile(r"(?i)^(?:E\s+)?(?:\w+\.)*\w*(?:Error|Exception)\b(?::|$)|^\s*(?:error|fatal)\b ?:")
 _EXPLAINS = re2.compile(r"Cannot install|The user requested|depends on|\bpeer |Found: |resolving: |[Bb]ecause ")
 _BYTES = re2.compile(r"(?i)([\d.]+) ?([KMGTP]?)i?B")
 _FACT_INTEGERS = frozenset(
