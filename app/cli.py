@@ -1,0 +1,414 @@
+"""`heal`: run the bot, look at what it knows, try out a configuration.
+
+Exit codes: 0 done · 1 the answer is no (not valid, not ready, not found, a wrong outcome) · 2 wrong usage or missing
+settings · 3 something that is needed cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from app.db.reads import Reads
+    from app.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+config_app = typer.Typer(no_args_is_help=True, help="Look at a heal.yml before GitHub does.")
+deliveries_app = typer.Typer(no_args_is_help=True, help="Webhooks as they were received.")
+incidents_app = typer.Typer(no_args_is_help=True, help="What broke, and what became of it.")
+db_app = typer.Typer(no_args_is_help=True, help="The database.")
+for group, name in (
+    (config_app, "config"),
+    (deliveries_app, "deliveries"),
+    (incidents_app, "incidents"),
+    (db_app, "db"),
+):
+    app.add_typer(group, name=name)
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+NO, USAGE, AWAY = 1, 2, 3
+
+
+# run the bot
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    processes: Annotated[int | None, typer.Option(help="Web processes; more than one needs a broker.")] = None,
+) -> None:
+    """Receive webhooks and serve the dashboard; without a broker the workers run here, too."""
+    from app.db import migrate
+    from app.web.serve import serve as run
+    from app.wiring import logs, wire
+
+    settings = _settings(host=host, port=port, processes=processes)
+    logs(settings)
+    with _told():
+        if settings.embedded and settings.web.processes > 1:
+            _fail(USAGE, "several web processes need a broker: set HEAL_QUEUE__BROKER_URL, or use --processes 1")
+        wired = wire(settings)
+        if settings.embedded:
+            migrate.upgrade(wired.engine)
+        run(wired)
+
+
+@app.command()
+def worker(
+    concurrency: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
+) -> None:
+    """Work off what is due, beside any number of other workers. Needs a broker; without one, `heal serve` does it."""
+    import os
+    import subprocess
+
+    settings = _settings()
+    if settings.embedded:
+        _fail(USAGE, "HEAL_QUEUE__BROKER_URL is not set: on the embedded default `heal serve` works by itself")
+    subprocess.Popen([sys.executable, "-m", "workers.poll"])  # ends when this process does
+    options = ("--pool=prefork", f"--concurrency={concurrency}", "--loglevel=WARNING")
+    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+    celery = [sys.executable, "-m", "celery", "-A", "workers.tasks:celery", "worker", *options, *quiet]
+    os.execv(sys.executable, celery)  # noqa: S606 - our own interpreter, a fixed list
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="Exit when all is healed; 0 only if every outcome is right.")
+    ] = False,
+    port: Annotated[int, typer.Option(help="Port of the dashboard.")] = 8000,
+    as_json: Json = False,
+) -> None:
+    """Break five small repositories on a local stand-in for GitHub, and watch the bot heal them."""
+    from app.commands.demo import run
+
+    raise typer.Exit(run(once=once or as_json, port=port, as_json=as_json))
+
+
+@app.command()
+def check(as_json: Json = False) -> None:
+    """Is everything set and reachable: configuration, database, broker, GitHub?"""
+    from app.commands.check import checks
+
+    probes = checks()
+    if as_json:
+        _print_json([{"name": p.name, "ok": p.ok, "detail": p.detail, "hint": p.hint} for p in probes])
+    else:
+        for p in probes:
+            typer.echo(f"{'ok  ' if p.ok else 'FAIL'} {p.name}: {p.detail}{f' — {p.hint}' if p.hint else ''}")
+    raise typer.Exit(0 if all(p.ok for p in probes) else NO)
+
+
+# configuration
+
+
+@config_app.command()
+def validate(
+    file: Annotated[Path, typer.Argument(help="A heal.yml, or - for standard input.")], as_json: Json = False
+) -> None:
+    """Say what is wrong with a heal.yml, line by line."""
+    configured = _configured(file)
+    failures = [p for p in configured.problems if p.level == "failure"]
+    if as_json:
+        rows = [
+            {"line": p.line, "column": p.column, "key": p.path, "level": p.level, "message": p.message}
+            for p in configured.problems
+        ]
+        _print_json({"valid": not failures, "problems": rows})
+    else:
+        for p in configured.problems:
+            typer.echo(f"{file}:{p.line}:{p.column}: {p.level}: {p.message}")
+        typer.echo("not valid" if failures else "valid")
+    raise typer.Exit(NO if failures else 0)
+
+
+@config_app.command()
+def explain(
+    file: Annotated[Path, typer.Argument(help="A heal.yml, or - for standard input.")],
+    owner: Annotated[Path | None, typer.Option(help="The heal.yml of the owner's .github repository.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every value that is in force, and where it comes from."""
+    from app.healing.configuration import explain as rows_of
+
+    rows = rows_of(_configured(file, owner))
+    if as_json:
+        _print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
+    else:
+        _table(("key", "value", "from"), rows)
+
+
+@config_app.command()
+def schema() -> None:
+    """The JSON Schema of heal.yml, for editors."""
+    from app.healing.configuration import json_schema
+
+    _print_json(json_schema())
+
+
+# what it knows
+
+
+@deliveries_app.command("list")
+def list_deliveries(
+    state: Annotated[str | None, typer.Option(help="ready, done, ignored or dead.")] = None,
+    repository: Annotated[str, typer.Option(help="owner/name.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """The newest deliveries."""
+    from app.domain.delivery import DeliveryState
+
+    wanted = _one_of(DeliveryState, state) if state else None
+    with _reads() as reads:
+        lines = reads.deliveries(wanted, repository, limit=limit).lines
+    rows = [
+        (
+            _when(d.received_at),
+            d.guid,
+            f"{d.event}.{d.action}".rstrip("."),
+            d.repository,
+            d.state,
+            d.reason or d.last_error,
+        )
+        for d in lines
+    ]
+    if as_json:
+        _print_json([_plain(d) for d in lines])
+    else:
+        _table(("received", "guid", "event", "repository", "state", "reason"), rows)
+
+
+@deliveries_app.command("show")
+def show_delivery(guid: str, as_json: Json = False) -> None:
+    """One delivery, with its verdict."""
+    with _reads() as reads:
+        found = reads.delivery(guid)
+    if found is None:
+        _fail(NO, f"no delivery {guid} is kept here")
+    if as_json:
+        _print_json(_plain(found))
+    else:
+        _table(("", ""), [(key, str(value)) for key, value in _plain(found).items()])
+
+
+@deliveries_app.command("replay")
+def replay_delivery(guid: str) -> None:
+    """Process a delivery again: after a fix, or one that was put aside. What was already done is not done twice."""
+    from app.adapters.doorbells import CeleryBell, Silence
+    from app.db.store import SqlStore
+    from app.ports.queue import Work
+
+    settings = _settings()
+    with _engine(settings) as engine:
+        from app.db.reads import Reads
+
+        found = Reads(engine).delivery(guid)
+        if found is None:
+            _fail(NO, f"no delivery {guid} is kept here")
+        bell = CeleryBell(settings.queue.broker_url) if settings.queue.broker_url else Silence()
+        if not SqlStore(engine, bell).redrive(Work.DELIVERY, found.id):
+            _fail(NO, f"delivery {guid} is {found.state} and its body is gone, or a worker has it right now")
+        typer.echo(f"delivery {guid} is due again")
+
+
+@incidents_app.command("list")
+def list_incidents(
+    state: Annotated[str | None, typer.Option(help="open, observed, awaiting_approval, healed, escalated, …")] = None,
+    query: Annotated[str, typer.Option("--query", "-q", help="Words; repo: and kind: look at that alone.")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """The newest incidents."""
+    from app.domain.incident import State
+
+    states = [_one_of(State, state)] if state else []
+    with _reads() as reads:
+        lines = reads.incidents(states, query, limit=limit).lines
+    if as_json:
+        _print_json([_plain(line) for line in lines])
+    else:
+        rows = [(str(i.id), i.state, i.repository, i.kind, i.summary, _when(i.opened_at)) for i in lines]
+        _table(("id", "state", "repository", "cause", "summary", "opened"), rows)
+
+
+@incidents_app.command("show")
+def show_incident(incident_id: int, as_json: Json = False) -> None:
+    """One incident from delivery to proof: evidence, every decision with the rules behind it, diff, proof."""
+    with _reads() as reads:
+        found = reads.incident(incident_id)
+    if found is None:
+        _fail(NO, f"there is no incident {incident_id}")
+    if as_json:
+        _print_json(_plain(found))
+        return
+    from app.commands.story import lines
+
+    for line in lines(found):
+        typer.echo(line)
+
+
+@db_app.command("upgrade")
+def upgrade_database(revision: Annotated[str, typer.Argument(help="Alembic revision.")] = "head") -> None:
+    """Bring the schema up to date."""
+    from app.db import migrate
+
+    with _engine(_settings()) as engine:
+        migrate.upgrade(engine, revision)
+        typer.echo(f"{engine.dialect.name}: at {migrate.current(engine)}")
+
+
+@app.command()
+def simulate(
+    delivery: Annotated[Path, typer.Argument(help="A webhook's JSON body, or {event, headers, payload}.")],
+    config: Annotated[Path | None, typer.Option(help="A heal.yml; none: observe only.")] = None,
+    event: Annotated[str, typer.Option(help="X-GitHub-Event of the body.")] = "workflow_run",
+    log: Annotated[Path | None, typer.Option(help="The failed job's log, as GitHub serves it.")] = None,
+    job: Annotated[str, typer.Option(help="The failed job's name.")] = "",
+    as_json: Json = False,
+) -> None:
+    """What would be decided, and by which rules. Touches no network and changes nothing."""
+    from app.commands.simulate import simulate as run
+
+    text = _text(config) if config else None
+    with _told():
+        result = run(_text(delivery).encode(), event=event, config=text, log=log.read_bytes() if log else None, job=job)
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        for line in result.lines():
+            typer.echo(line)
+
+
+# plumbing
+
+
+def _settings(**web: Any) -> Settings:
+    from pydantic import ValidationError
+
+    from app.settings import Settings, misspelt
+
+    try:
+        settings = Settings()
+        changed = {key: value for key, value in web.items() if value is not None}
+        if changed:
+            settings = Settings(web=settings.web.model_copy(update=changed))
+    except ValidationError as error:
+        problems = (f"HEAL_{'__'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors())
+        _fail(USAGE, "\n".join(problems))
+    for name in misspelt():
+        typer.echo(f"warning: {name} is not a setting of heal", err=True)
+    return settings
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Expected trouble is one sentence and an exit code, not a traceback."""
+    from app.domain.errors import HealError, Transient
+
+    try:
+        yield
+    except HealError as error:
+        _fail(AWAY if isinstance(error, Transient) else USAGE, str(error))
+
+
+@contextmanager
+def _engine(settings: Settings) -> Iterator[Engine]:
+    from app.db.engine import make_engine
+
+    with _told():
+        engine = make_engine(settings.database.url)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+@contextmanager
+def _reads() -> Iterator[Reads]:
+    from app.db.reads import Reads
+
+    with _engine(_settings()) as engine:
+        yield Reads(engine)
+
+
+def _configured(file: Path, owner: Path | None = None) -> Any:
+    import actions
+    import detectors
+    from app.healing.configuration import resolve
+    from app.registry import collect
+
+    return resolve(
+        _text(file),
+        _text(owner) if owner else None,
+        known_detectors=tuple(collect("heal.detectors", detectors.BUILTIN)),
+        known_actions=tuple(collect("heal.actions", actions.BUILTIN)),
+    )
+
+
+def _text(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(USAGE, f"{file} cannot be read: {error}")
+
+
+def _one_of(kind: Callable[[str], Any], value: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError:
+        _fail(USAGE, f"{value!r} is none of {', '.join(kind)}")  # type: ignore[arg-type]
+
+
+def _fail(code: int, message: str) -> Any:
+    typer.echo(message, err=True)
+    raise typer.Exit(code)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(value)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def _when(at: Any) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        table.add_row(*(_inert(cell) for cell in row))
+    Console().print(table)
+
+
+def _inert(cell: str) -> Any:
+    """What came from repositories is text: no markup, no control characters for the terminal."""
+    from rich.text import Text
+
+    return Text("".join(c for c in str(cell) if c.isprintable()))
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()

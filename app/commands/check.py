@@ -1,0 +1,46 @@
+"""Is everything set and reachable?"""
+
+from pydantic import ValidationError
+
+from app.adapters.doorbells import CeleryBell, LocalBell
+from app.db.engine import make_engine
+from app.domain.errors import HealError
+from app.settings import Settings, misspelt
+from app.web.health import Probe, probe
+from app.wiring import wire
+
+
+def checks() -> list[Probe]:
+    """Configuration, database, migrations, broker, GitHub: each as far as the ones before it allow."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        return [
+            Probe(
+                "configuration",
+                False,
+                f"HEAL_{'__'.join(str(part) for part in e['loc']).upper()}: {e['msg']}",
+                "see docs",
+            )
+            for e in error.errors()
+        ]
+    unknown = misspelt()
+    probes = [
+        Probe(
+            "configuration",
+            not unknown,
+            f"no setting of heal: {', '.join(unknown)}" if unknown else "read",
+            "correct the names; see docs/reference/settings.md" if unknown else "",
+        )
+    ]
+    bell = LocalBell() if settings.embedded else CeleryBell(settings.queue.broker_url)
+    probes += [p for p in probe(make_engine(settings.database.url), bell, lambda: True) if p.name != "workers"]
+    return [*probes, _github(settings)]
+
+
+def _github(settings: Settings) -> Probe:
+    try:
+        slug = wire(settings).app.slug()
+    except HealError as error:
+        return Probe("GitHub", False, str(error), "check HEAL_GITHUB__API_URL, __APP_ID and __PRIVATE_KEY_FILE")
+    return Probe("GitHub", True, f"{settings.github.api_url} answers {slug}")

@@ -1,0 +1,111 @@
+"""What would be decided about a delivery, and by which rules. No network, no database, no effect."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+import actions
+import detectors
+from app.adapters.github.logs import read_job_log
+from app.adapters.github.webhook import interpret, peek
+from app.domain.errors import Malformed
+from app.domain.event import Ignored, RunFinished
+from app.domain.evidence import EvidenceBag, Job, JobLogs, JobStep, Manifests
+from app.domain.finding import Finding
+from app.domain.policy import Decision, History, decide
+from app.healing.configuration import Problem, resolve
+from app.healing.diagnose import findings
+from app.registry import collect
+
+_NOBODY = "self-healing-mlops-bot"
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """`told` says in a sentence what the event is, or why there is none."""
+
+    told: str
+    problems: tuple[Problem, ...] = ()
+    decided: tuple[tuple[Finding, Decision], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "event": self.told,
+            "problems": [asdict(problem) for problem in self.problems],
+            "incidents": [
+                {"finding": asdict(finding), "decision": asdict(decision)} for finding, decision in self.decided
+            ],
+        }
+
+    def lines(self) -> Iterator[str]:
+        yield self.told
+        for problem in self.problems:
+            yield f"heal.yml:{problem.line}: {problem.level}: {problem.message}"
+        for finding, decision in self.decided:
+            yield f"{finding.kind} ({finding.confidence:.0%}): {finding.summary}"
+            action = f" {decision.remedy.action}" if decision.remedy else ""
+            yield f"  {decision.verdict}{action}: {decision.reason}"
+            for check in decision.trace:
+                yield f"    {'pass' if check.passed else 'STOP'}  {check.rule}: {check.detail}"
+
+
+def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, job: str) -> Simulation:
+    """Raises Malformed for a body that is no delivery. Without a log only the event is told."""
+    headers = {"x-github-event": event, "x-github-delivery": "00000000-0000-0000-0000-000000000000"}
+    headers, body = _unwrapped(headers, body)
+    happened = interpret(peek(headers, body), app_slug=_NOBODY, app_id=0)
+    if isinstance(happened, Ignored):
+        return Simulation(f"ignored: {happened.reason}")
+    told = f"{happened.kind}"
+    known_detectors = collect("heal.detectors", detectors.BUILTIN)
+    known_actions = collect("heal.actions", actions.BUILTIN)
+    configured = resolve(config, None, known_detectors=tuple(known_detectors), known_actions=tuple(known_actions))
+    if not isinstance(happened, RunFinished):
+        return Simulation(told, configured.problems)
+    told = f"{happened.kind} of {happened.workflow} on {happened.head_branch}, attempt {happened.attempt}"
+    evidence = EvidenceBag(_logs(happened, log, job), Manifests({}))
+    reacting = [d for d in known_detectors.values() if happened.kind in d.reacts_to]
+    now = datetime.now(UTC)
+    decided = tuple(
+        (
+            finding,
+            decide(
+                finding,
+                finding.ladder[0] if finding.ladder else None,
+                configured.policy,
+                History(),
+                now,
+                branch=happened.head_branch,
+                from_fork=happened.from_fork,
+            ),
+        )
+        for finding in findings(reacting, happened, evidence)
+    )
+    return Simulation(told, configured.problems, decided)
+
+
+def _logs(event: RunFinished, log: bytes | None, name: str) -> JobLogs:
+    if log is None:
+        return JobLogs(())
+    job = Job(
+        0, name or "job", event.run_id, event.attempt, event.head_sha, "failure", steps=(JobStep(1, "step", "failure"),)
+    )
+    return JobLogs((read_job_log(io.BytesIO(log), job, ()),))
+
+
+def _unwrapped(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+    """A bare body, or an exported delivery: {"event", "headers", "payload"}."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the delivery is not JSON: {error}") from error
+    if not isinstance(given, dict) or not isinstance(given.get("payload"), dict):
+        return headers, body
+    more = {str(key).lower(): str(value) for key, value in dict(given.get("headers") or {}).items()}
+    if "event" in given:
+        more["x-github-event"] = str(given["event"])
+    return {**headers, **more}, orjson.dumps(given["payload"])

@@ -1,0 +1,43 @@
+"""Run the web processes until told to stop."""
+
+import asyncio
+import signal
+
+import structlog
+from granian import Granian
+from granian.constants import Interfaces, Loops
+from granian.server.embed import Server
+
+from app.web.app import create
+from app.wiring import Wired
+
+log = structlog.get_logger()
+
+
+def serve(wired: Wired) -> None:
+    """One process runs here, in this one; several are forked off and supervised. Returns after a graceful stop."""
+    web = wired.settings.web
+    log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=wired.settings.embedded)
+    if web.processes == 1:
+        asyncio.run(_here(wired))
+        return
+    Granian(
+        "app.web.app:create",
+        address=web.host,
+        port=web.port,
+        interface=Interfaces.ASGI,
+        workers=web.processes,
+        factory=True,
+        loop=Loops.auto,
+        log_enabled=False,
+        workers_kill_timeout=30,
+    ).serve()
+
+
+async def _here(wired: Wired) -> None:
+    web = wired.settings.web
+    server = Server(create(wired), address=web.host, port=web.port, interface=Interfaces.ASGI, log_enabled=False)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop)
+    await server.serve()

@@ -1,0 +1,101 @@
+"""The composition root: the only module that knows every adapter."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Engine
+
+import actions
+import detectors
+from app.adapters.clock import SystemClock
+from app.adapters.doorbells import CeleryBell, LocalBell, Silence
+from app.adapters.github.app import GitHubApp
+from app.adapters.github.logs import read_job_log
+from app.adapters.github.webhook import interpret
+from app.adapters.resolver import UvResolver
+from app.db.engine import make_engine
+from app.db.store import SqlStore
+from app.domain.delivery import Delivery
+from app.domain.errors import Permanent
+from app.domain.event import AnyEvent, Ignored
+from app.healing.kit import Kit
+from app.ports.queue import Doorbell
+from app.registry import collect
+from app.security.masking import mask_event
+from app.settings import Settings
+from app.telemetry.logs import configure
+
+
+class Unconfigured(Permanent):
+    """Something that cannot be guessed is missing; the message names the variable."""
+
+
+@dataclass(frozen=True)
+class Wired:
+    settings: Settings
+    engine: Engine
+    bell: Doorbell
+    store: SqlStore
+    kit: Kit
+    app: GitHubApp
+
+
+def doorbell(settings: Settings) -> Doorbell:
+    if not settings.queue.doorbell:
+        return Silence()
+    return LocalBell() if settings.embedded else CeleryBell(settings.queue.broker_url)
+
+
+def logs(settings: Settings) -> None:
+    configure(form=settings.log.format, level=settings.log.level, processors=(mask_event,))
+
+
+def wire(settings: Settings, *, passing: Callable[[str], None] | None = None) -> Wired:
+    """Everything, connected to nothing yet: engines and clients connect when first used.
+
+    Raises Unconfigured for a missing App id, key or secret, DuplicateKind for two plugins of one kind.
+    """
+    secrets = settings.webhook_secrets()
+    key = settings.private_key_pem()
+    for name, value in (
+        ("HEAL_GITHUB__APP_ID", settings.github.app_id),
+        ("HEAL_GITHUB__PRIVATE_KEY_FILE", key),
+        ("HEAL_GITHUB__WEBHOOK_SECRETS_FILE", secrets),
+    ):
+        if not value:
+            raise Unconfigured(f"{name} is not set; see docs/how-to/install.md")
+    engine = make_engine(settings.database.url)
+    bell = doorbell(settings)
+    store = SqlStore(engine, bell, lease_s=settings.database.lease_s, max_attempts=settings.database.max_attempts)
+    clock = SystemClock()
+    app = GitHubApp(
+        api_url=settings.github.api_url,
+        app_id=settings.github.app_id,
+        private_key_pem=key,
+        clock=clock,
+        timeout_s=settings.github.timeout_s,
+        seconds_between_writes=settings.github.seconds_between_writes,
+    )
+    kit = Kit(
+        store=store,
+        app=app,
+        detectors=collect("heal.detectors", detectors.BUILTIN),
+        actions=collect("heal.actions", actions.BUILTIN),
+        resolver=UvResolver(
+            settings.resolver.index_url, timeout_s=settings.resolver.timeout_s, jail=settings.resolver.jail
+        ),
+        clock=clock,
+        parse=partial(_parse, app, settings.github.app_id),
+        read_log=read_job_log,
+        secret=secrets[-1],
+        dashboard_url=settings.web.public_url,
+        look_every_s=settings.healing.look_every_s,
+        renew_every_s=settings.database.lease_s / 3,
+        **({"passing": passing} if passing else {}),
+    )
+    return Wired(settings, engine, bell, store, kit, app)
+
+
+def _parse(app: GitHubApp, app_id: int, delivery: Delivery) -> AnyEvent | Ignored:
+    return interpret(delivery, app_slug=app.slug(), app_id=app_id)
