@@ -1,0 +1,134 @@
+"""`POST /webhooks/github`. A plain ASGI endpoint: this is the one path where every microsecond is paid by each event of
+every repository."""
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from app.adapters.github.webhook import peek, verify
+from app.domain.delivery import Delivery
+from app.domain.errors import Malformed, Unreachable
+from app.healing.receive import Intake
+
+PATH = "/webhooks/github"
+MAX_BODY = 25 * 1024 * 1024  # GitHub's own limit
+READ_S = 10.0  # GitHub gives up after that
+RETRY_AFTER_S = 30
+
+
+class _Answer(Exception):
+    """Stop here and say this."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = orjson.dumps({"error": {"code": code, "message": message, "hint": hint}})
+
+
+class Webhook:
+    """The ASGI application behind the route."""
+
+    def __init__(self, intake: Intake, secrets: Sequence[bytes], max_body: int, read_s: float) -> None:
+        if not secrets or not all(secrets):
+            raise ValueError(
+                "no webhook secret is configured, so nobody could be trusted: set HEAL_GITHUB__WEBHOOK_SECRETS "
+                "to the secret of the GitHub App"
+            )
+        self._intake = intake
+        self._secrets = tuple(secrets)
+        self._max_body = max_body
+        self._read_s = read_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        extra: tuple[tuple[bytes, bytes], ...] = ()
+        try:
+            delivery = await self._accept(scope, receive)
+            kept = await self._intake.keep(delivery)
+            status, body = 202, orjson.dumps({"delivery": kept.guid, "fresh": kept.fresh})
+        except _Answer as answer:
+            status, body = answer.status, answer.body
+        except Unreachable as error:
+            status, extra = 503, ((b"retry-after", b"%d" % RETRY_AFTER_S),)
+            hint = f"Send it again after {RETRY_AFTER_S} seconds; GitHub's can be redelivered for three days."
+            body = orjson.dumps({"error": {"code": "not_kept", "message": str(error), "hint": hint}})
+        head = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra)
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": body})
+
+    async def _accept(self, scope: Scope, receive: Receive) -> Delivery:
+        """The delivery, if it is really from GitHub. Nothing of the body is parsed before its signature was checked."""
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise _Answer(
+                415,
+                "not_json",
+                "The delivery is not sent as application/json.",
+                "Choose the content type application/json in the webhook's settings on GitHub.",
+            )
+        for name in ("x-github-event", "x-github-delivery"):
+            if not headers.get(name):
+                raise _Answer(
+                    400,
+                    "missing_header",
+                    f"The header {name} is missing.",
+                    "Send what GitHub sends: X-GitHub-Event, X-GitHub-Delivery and X-Hub-Signature-256.",
+                )
+        signature = headers.get("x-hub-signature-256", "")
+        if not signature:
+            raise _Answer(
+                401,
+                "not_signed",
+                "The delivery is not signed.",
+                "Set a secret in the webhook's settings on GitHub, and the same one in HEAL_GITHUB__WEBHOOK_SECRETS.",
+            )
+        body = await self._read(headers.get("content-length", ""), receive)
+        if not verify(body, signature, self._secrets):
+            raise _Answer(
+                401,
+                "wrong_signature",
+                "The signature fits none of the configured secrets.",
+                "Compare the webhook's secret on GitHub with HEAL_GITHUB__WEBHOOK_SECRETS.",
+            )
+        try:
+            return peek(headers, body)
+        except Malformed as error:
+            raise _Answer(400, "malformed", str(error), "Send what GitHub documents for this event.") from error
+
+    async def _read(self, announced: str, receive: Receive) -> bytes:
+        if announced.isdigit() and int(announced) > self._max_body:
+            raise self._too_large()
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._read_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Answer(400, "incomplete", "The sender hung up.", "Send the delivery again.")
+                    chunk = message.get("body", b"")
+                    size += len(chunk)
+                    if size > self._max_body:
+                        raise self._too_large()
+                    chunks.append(chunk)
+                    if not message.get("more_body", False):
+                        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        except TimeoutError:
+            raise _Answer(408, "too_slow", "The body did not arrive in time.", "Send the delivery again.") from None
+
+    def _too_large(self) -> _Answer:
+        return _Answer(
+            413,
+            "too_large",
+            f"The body is larger than {self._max_body} bytes.",
+            "GitHub delivers nothing larger either: look the event up through its API.",
+        )
+
+
+def webhook_route(
+    intake: Intake, secrets: Sequence[bytes], *, max_body: int = MAX_BODY, read_s: float = READ_S
+) -> Route:
+    """The route. Put it first. Raises ValueError without a secret: such a server must not start."""
+    return Route(PATH, Webhook(intake, secrets, max_body, read_s), methods=["POST"], name="webhook")
