@@ -1,0 +1,429 @@
+"""One repository on GitHub, through one installation of the App."""
+
+import posixpath
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import quote
+
+import requests
+from github.CheckRun import CheckRun
+from github.GithubObject import GithubObject
+from github.GitRef import GitRef
+from github.InputGitAuthor import InputGitAuthor
+from github.InputGitTreeElement import InputGitTreeElement
+from github.Issue import Issue
+from github.IssueComment import IssueComment
+from github.PaginatedList import PaginatedList
+from github.PullRequest import PullRequest
+from github.Repository import Repository as RemoteRepository
+from github.WorkflowJob import WorkflowJob
+from github.WorkflowRun import WorkflowRun
+
+from app.adapters.github.client import Absent, Client, Invalid
+from app.domain.errors import Refused, Unreachable
+from app.domain.evidence import Annotation, Job, JobStep
+from app.domain.tenant import Repository
+from app.ports.forge import CheckText, FileText, Pull, RunInfo
+
+MOST_RUNS = 100
+MAX_FILE_BYTES = 1 << 20
+MAX_LOG_BYTES = 200_000_000
+LOG_IN_MEMORY_BYTES = 8_000_000
+MAX_CHECK_BYTES = 65_535
+MAX_ANNOTATIONS = 50
+MAX_BUTTONS = 3
+CLOSING_MARK = "<!-- heal:closing -->"
+
+_FILE_MODES = ("100644", "100755")
+_LEVELS = {"failure": "failure", "error": "failure", "warning": "warning"}
+
+G = TypeVar("G", bound=GithubObject)
+
+
+class GitHubForge:
+    """The port `Forge` on GitHub's REST API. `login` gives the App's own account, `heal[bot]`."""
+
+    def __init__(
+        self, repository: Repository, client: Client, *, app_id: int, login: Callable[[], str], timeout_s: float
+    ) -> None:
+        self._repository = repository
+        self._client = client
+        self._app_id = app_id
+        self._login = login
+        self._timeout_s = timeout_s
+        self._path = f"/repos/{quote(repository.full_name)}"
+        self._remote = RemoteRepository(client, {}, {"url": self._path}, completed=True)
+
+    @property
+    def repository(self) -> Repository:
+        return self._repository
+
+    # reading
+    def run(self, run_id: int) -> RunInfo:
+        return _run(self._remote.get_workflow_run(run_id))
+
+    def runs(self, *, head_sha: str | None = None, branch: str | None = None) -> list[RunInfo]:
+        wanted = {key: value for key, value in (("head_sha", head_sha), ("branch", branch)) if value}
+        found = self._list(WorkflowRun, "/actions/runs", wanted, "workflow_runs")
+        return [_run(run) for run in islice(found, MOST_RUNS)]
+
+    def jobs(self, run_id: int, attempt: int) -> list[Job]:
+        found = self._list(WorkflowJob, f"/actions/runs/{run_id}/attempts/{attempt}/jobs", {}, "jobs")
+        return [_job(job) for job in found]
+
+    def annotations(self, job: Job) -> list[Annotation]:
+        found = self._remote.get_check_run(job.id).get_annotations()
+        return [
+            Annotation(a.annotation_level or "", a.message or "", a.path or "", a.start_line or 0, a.title or "")
+            for a in found
+        ]
+
+    @contextmanager
+    def job_log(self, job: Job) -> Iterator[BinaryIO]:
+        """The raw log, cut off after 200 MB. GitHub answers with a link that lives a minute."""
+        call = f"GET {self._path}/actions/jobs/{job.id}/logs"
+        _, headers, _ = self._client.requestJson("GET", f"{self._path}/actions/jobs/{job.id}/logs")
+        link = headers.get("location")
+        if not link:
+            raise Unreachable(f"{call}: GitHub gave no link to the log")
+        with tempfile.SpooledTemporaryFile(LOG_IN_MEMORY_BYTES) as log:
+            self._download(link, log, call)
+            log.seek(0)
+            yield cast(BinaryIO, log)
+
+    def _download(self, link: str, into: Any, call: str) -> None:
+        """Without our token, also without one from a .netrc: the link carries its own right of access."""
+        try:
+            with requests.Session() as session:
+                session.auth = _no_auth
+                with session.get(link, stream=True, timeout=self._timeout_s) as answer:
+                    if answer.status_code >= 500:
+                        raise Unreachable(f"{call}: the log's store answers {answer.status_code}")
+                    if answer.status_code >= 400:
+                        raise Refused(f"{call}: the log has expired ({answer.status_code})")
+                    left = MAX_LOG_BYTES
+                    for piece in answer.iter_content(1 << 16):
+                        into.write(piece[:left])
+                        left -= len(piece)
+                        if left <= 0:
+                            return
+        except requests.RequestException as error:
+            # Not the error's own text, nor its chain: it quotes the link, which opens the log to whoever reads it.
+            raise Unreachable(f"{call}: the log could not be downloaded ({type(error).__name__})") from None
+
+    def branch_head(self, branch: str) -> str | None:
+        ref = self._ref(branch)
+        return ref.object.sha if ref else None
+
+    def _ref(self, branch: str) -> GitRef | None:
+        ref = self._remote.get_git_ref(f"heads/{branch}")
+        try:
+            ref.complete()
+        except Absent:
+            return None
+        return ref
+
+    def contains(self, *, ancestor: str, descendant: str) -> bool:
+        between = f"{quote(ancestor, safe='')}...{quote(descendant, safe='')}"
+        _, answer = self._client.requestJsonAndCheck("GET", f"{self._path}/compare/{between}", {"per_page": 1})
+        return answer["status"] in ("ahead", "identical")
+
+    def file(self, path: str, ref: str) -> FileText | None:
+        if posixpath.normpath(path) != path or path.startswith(("/", "..")):
+            return None
+        try:
+            found = self._remote.get_contents(path, ref)
+        except Absent:
+            return None
+        if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
+            return None
+        content = found.decoded_content
+        if len(content) > MAX_FILE_BYTES or b"\0" in content:
+            return None
+        try:
+            return FileText(path, content.decode(), found.sha)
+        except UnicodeDecodeError:
+            return None
+
+    def paths(self, ref: str) -> list[str]:
+        tree = self._remote.get_git_tree(ref, recursive=True).tree
+        return sorted(entry.path for entry in tree if entry.type == "blob")
+
+    def pull(self, number: int) -> Pull:
+        return self._pull(self._remote.get_pull(number))
+
+    def permission(self, login: str) -> str:
+        try:
+            return self._remote.get_collaborator_permission(login)
+        except Absent:
+            return "none"
+
+    # writing
+    def rerun_failed_jobs(self, run_id: int) -> None:
+        self._remote.get_workflow_run(run_id).rerun_failed_jobs()
+
+    def commit(self, parent_sha: str, files: Mapping[str, str | None], message: str, at: datetime) -> str:
+        """Author and committer are the bot at time `at` (whole seconds), so that a repetition gives the same SHA.
+
+        GitHub marks only commits without an explicit author as verified; to recognise our own commit after a crash
+        matters more. Files keep their mode. Raises Refused for a path that is a link or a submodule.
+        """
+        base = self._remote.get_git_commit(parent_sha)
+        present = {entry.path: entry.mode for entry in self._remote.get_git_tree(base.tree.sha, recursive=True).tree}
+        changes = [
+            _tree_element(path, text, present) for path, text in files.items() if text is not None or path in present
+        ]
+        tree = self._remote.create_git_tree(changes, base.tree) if changes else base.tree
+        when = at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        bot = InputGitAuthor("Self-Healing MLOps Bot", f"{self._app_id}+{self._login()}@users.noreply.github.com", when)
+        return self._remote.create_git_commit(message, tree, [base], author=bot, committer=bot).sha
+
+    def ensure_branch(self, branch: str, sha: str, *, replace: str | None = None) -> None:
+        ref = self._ref(branch)
+        if ref is None:
+            try:
+                self._remote.create_git_ref(f"refs/heads/{branch}", sha)
+            except Invalid:
+                if self.branch_head(branch) != sha:  # created by somebody else since we looked
+                    raise
+            return
+        if ref.object.sha == sha:
+            return
+        if ref.object.sha != replace:
+            raise Refused(f"branch {branch} points at {ref.object.sha}, somebody else moved it")
+        ref.edit(sha, force=True)
+
+    def delete_branch(self, branch: str, expect_sha: str) -> None:
+        ref = self._ref(branch)
+        if ref is None:
+            return
+        if ref.object.sha != expect_sha:
+            raise Refused(f"branch {branch} points at {ref.object.sha}, somebody else moved it")
+        try:
+            ref.delete()
+        except (Absent, Invalid):
+            if self._ref(branch) is not None:
+                raise
+
+    def ensure_pull(self, *, head: str, base: str, title: str, body: str) -> Pull:
+        found = self._open_pull(head, base)
+        if found is None:
+            try:
+                return self._pull(self._remote.create_pull(base, head, title=title, body=body))
+            except Invalid:
+                found = self._open_pull(head, base)
+                if found is None:
+                    raise
+        if (found.title, found.body or "") != (title, body):
+            found.edit(title=title, body=body)
+        return self._pull(found)
+
+    def _open_pull(self, head: str, base: str) -> PullRequest | None:
+        found = self._remote.get_pulls(state="open", head=f"{self._repository.owner}:{head}", base=base)
+        return min(found, key=lambda pull: pull.number, default=None)
+
+    def pulls_of(self, head: str) -> list[Pull]:
+        found = self._remote.get_pulls(
+            state="all", sort="created", direction="desc", head=f"{self._repository.owner}:{head}"
+        )
+        return [self._pull(pull) for pull in found]
+
+    def close_pull(self, number: int) -> None:
+        pull = self._remote.get_pull(number)
+        if pull.state == "open":
+            pull.edit(state="closed")
+
+    def ensure_comment(self, number: int, marker: str, body: str) -> int:
+        body = _marked(body, marker)
+        ours = self._our_comments(number, marker)
+        if not ours:
+            self._remote.get_issue(number).create_comment(body)
+            ours = self._our_comments(number, marker)
+        if not ours:
+            raise Unreachable(f"the new comment on #{number} does not show yet")
+        oldest, *younger = ours
+        for twin in younger:
+            _gone(twin.delete)
+        if oldest.body != body:
+            oldest.edit(body)
+        return oldest.id
+
+    def _our_comments(self, number: int, marker: str) -> list[IssueComment]:
+        """Oldest first, so that everybody who looks agrees on which one stays."""
+        found = self._list(IssueComment, f"/issues/{number}/comments", {})
+        ours = [c for c in found if marker in (c.body or "") and self._is_ours(c)]
+        return sorted(ours, key=lambda comment: comment.id)
+
+    def _is_ours(self, thing: IssueComment | Issue) -> bool:
+        """A login with brackets cannot be registered: only our App has `<slug>[bot]`."""
+        return thing.user is not None and thing.user.login == self._login()
+
+    def ensure_check(self, sha: str, external_id: str, text: CheckText) -> int:
+        """A check run cannot be deleted: should there be twins, all show the same."""
+        ours = self._our_checks(sha, external_id)
+        if not ours:
+            self._remote.create_check_run(head_sha=sha, external_id=external_id, **_check(text, 0))
+            ours = self._our_checks(sha, external_id)
+            if len(ours) == 1:
+                return ours[0].id
+        if not ours:
+            raise Unreachable(f"the new check run at {sha} does not show yet")
+        for check in ours:
+            check.edit(**_check(text, check.output.annotations_count or 0))
+        return ours[0].id
+
+    def _our_checks(self, sha: str, external_id: str) -> list[CheckRun]:
+        wanted = {"app_id": self._app_id, "filter": "all"}
+        found = self._list(CheckRun, f"/commits/{quote(sha, safe='')}/check-runs", wanted, "check_runs")
+        return sorted((check for check in found if check.external_id == external_id), key=lambda check: check.id)
+
+    def ensure_issue(self, marker: str, title: str, body: str, labels: Sequence[str]) -> int:
+        body = _marked(body, marker)
+        ours = self._our_issues(marker)
+        if not ours:
+            self._remote.create_issue(title, body=body, labels=list(labels))
+            ours = self._our_issues(marker)
+        if not ours:
+            raise Unreachable(f"the new issue {title!r} does not show yet")
+        oldest, *younger = ours
+        for twin in younger:
+            twin.edit(state="closed", state_reason="not_planned")
+        if (oldest.title, oldest.body) != (title, body):
+            oldest.edit(title=title, body=body)
+        return oldest.number
+
+    def _our_issues(self, marker: str) -> list[Issue]:
+        wanted = {"state": "open", "creator": self._login(), "sort": "created", "direction": "asc"}
+        found = self._list(Issue, "/issues", wanted)
+        return sorted((i for i in found if marker in (i.body or "") and self._is_ours(i)), key=lambda i: i.number)
+
+    def close_issue(self, number: int, comment: str) -> None:
+        self.ensure_comment(number, CLOSING_MARK, comment)
+        self._remote.get_issue(number).edit(state="closed", state_reason="completed")
+
+    def react(self, comment_id: int, content: str) -> None:
+        IssueComment(self._client, url=f"{self._path}/issues/comments/{comment_id}").create_reaction(content)
+
+    # inside
+    def _list(self, kind: type[G], path: str, wanted: dict[str, Any], item: str = "items") -> PaginatedList[G]:
+        return PaginatedList(kind, self._client, f"{self._path}{path}", wanted, list_item=item)
+
+    def _pull(self, pull: PullRequest) -> Pull:
+        merged = pull.merged_at is not None
+        return Pull(
+            number=pull.number,
+            url=pull.html_url,
+            state=pull.state,
+            merged=merged,
+            head_branch=pull.head.ref,
+            head_sha=pull.head.sha,
+            base_branch=pull.base.ref,
+            title=pull.title,
+            body=pull.body or "",
+            closed_by_human=pull.state == "closed" and not merged and not self._closed_it(pull.number),
+        )
+
+    def _closed_it(self, number: int) -> bool:
+        """Whether the bot closed this pull request; only its issue tells who did."""
+        closed_by = self._remote.get_issue(number).closed_by
+        return closed_by is not None and closed_by.login == self._login()
+
+
+def _run(run: WorkflowRun) -> RunInfo:
+    return RunInfo(
+        id=run.id,
+        attempt=run.run_attempt,
+        status=run.status,
+        conclusion=run.conclusion or "",
+        head_sha=run.head_sha,
+        head_branch=run.head_branch or "",
+        trigger=run.event,
+        workflow_path=(run.path or "").partition("@")[0],
+        name=run.name or "",
+        url=run.html_url,
+        created_at=run.created_at,
+    )
+
+
+def _job(job: WorkflowJob) -> Job:
+    return Job(
+        id=job.id,
+        name=job.name,
+        run_id=job.run_id,
+        attempt=job.run_attempt or 1,
+        head_sha=job.head_sha,
+        conclusion=job.conclusion or "",
+        status=job.status,
+        steps=tuple(JobStep(step.number, step.name, step.conclusion or "") for step in job.steps or ()),
+        url=job.html_url or "",
+        runner=job.runner_name or "",
+    )
+
+
+def _tree_element(path: str, text: str | None, present: Mapping[str, str]) -> InputGitTreeElement:
+    mode = present.get(path, "100644")
+    if mode not in _FILE_MODES:
+        raise Refused(f"{path} is not a plain file")
+    if text is None:
+        return InputGitTreeElement(path, mode, "blob", sha=None)
+    return InputGitTreeElement(path, mode, "blob", content=text)
+
+
+def _check(text: CheckText, annotations_shown: int) -> dict[str, Any]:
+    """The arguments for a check run. GitHub adds annotations to those shown already, so they are sent once."""
+    output: dict[str, Any] = {"title": text.title, "summary": _clip(text.summary)}
+    if text.text:
+        output["text"] = _clip(text.text)
+    if text.annotations and not annotations_shown:
+        output["annotations"] = [_annotation(one) for one in text.annotations[:MAX_ANNOTATIONS]]
+    check: dict[str, Any] = {
+        "name": text.name,
+        "output": output,
+        "actions": [
+            {"label": button.label, "description": button.description, "identifier": button.identifier}
+            for button in text.buttons[:MAX_BUTTONS]
+        ],
+    }
+    if text.details_url:
+        check["details_url"] = text.details_url
+    if text.conclusion is None:
+        return check | {"status": "in_progress"}
+    return check | {"status": "completed", "conclusion": str(text.conclusion)}
+
+
+def _annotation(one: Annotation) -> dict[str, Any]:
+    line = max(one.line, 1)
+    shown = {
+        "path": one.path,
+        "start_line": line,
+        "end_line": line,
+        "annotation_level": _LEVELS.get(one.level, "notice"),
+        "message": _clip(one.message),
+    }
+    return shown | ({"title": one.title[:255]} if one.title else {})
+
+
+def _clip(text: str) -> str:
+    """At most what GitHub takes, cut at a whole character."""
+    content = text.encode()
+    return text if len(content) <= MAX_CHECK_BYTES else content[:MAX_CHECK_BYTES].decode(errors="ignore")
+
+
+def _marked(body: str, marker: str) -> str:
+    return body if marker in body else f"{body}\n\n{marker}"
+
+
+def _gone(delete: Callable[[], None]) -> None:
+    """Another worker may have deleted the same twin."""
+    try:
+        delete()
+    except Absent:
+        return
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
