@@ -47,6 +47,7 @@ CONFIG_CHECK_NAME = "heal / configuration"
 
 _TITLE_LIMIT = 100
 _TEXT_LIMIT = 60_000  # GitHub takes 65,535 characters
+_DIFF_LIMIT = 20_000
 _MOST_INCIDENTS = 10
 _MOST_LINES = 15
 _MOST_ANNOTATIONS = 50
@@ -76,9 +77,7 @@ def check_text(records: Sequence[Record], *, dashboard_url: str) -> CheckText:
         name=CHECK_NAME,
         title=_check_title(ordered),
         summary=_render("check_summary.md.j2", records=shown, more=len(ordered) - len(shown), url=dashboard_url),
-        text=_render(
-            "check_text.md.j2", records=shown, url=dashboard_url, diff_limit=_TEXT_LIMIT // 2 // max(1, len(shown))
-        ),
+        text=_check_body(shown),
         conclusion=_check_conclusion(states),
         annotations=tuple(_annotations(shown))[:_MOST_ANNOTATIONS],
         buttons=_buttons(asked, ordered),
@@ -88,7 +87,7 @@ def check_text(records: Sequence[Record], *, dashboard_url: str) -> CheckText:
 
 def comment_text(record: Record, marker: str, dashboard_url: str) -> str:
     """The sticky comment on a pull request whose run failed."""
-    return _render("comment.md.j2", record=record, marker=Markdown(marker), url=dashboard_url, diff_limit=30_000)
+    return _render("comment.md.j2", record=record, marker=Markdown(marker), url=dashboard_url, diff_limit=_DIFF_LIMIT)
 
 
 def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str, marker: str = "") -> tuple[str, str]:
@@ -161,6 +160,19 @@ def _check_title(records: Sequence[Record]) -> str:
     others = f" (+{len(records) - 1} more)" if len(records) > 1 else ""
     ends = f": {_WORDS[incident.state]}{others}"
     return shorten(_flat(incident.finding.summary), _TITLE_LIMIT - len(ends)) + ends
+
+
+def _check_body(records: Sequence[Record]) -> str:
+    """As many incidents in full as fit; the summary names the others."""
+    sections: list[str] = []
+    room = _TEXT_LIMIT
+    for record in records:
+        section = _render("check_incident.md.j2", record=record, diff_limit=_DIFF_LIMIT)
+        room -= len(section) + 10
+        if room < 0:
+            break
+        sections.append(section)
+    return "\n---\n\n".join(sections)
 
 
 def _check_conclusion(states: set[State]) -> Conclusion | None:
@@ -253,7 +265,7 @@ def _evidence(lines: Sequence[EvidenceLine], limit: int = 6_000) -> Markdown:
 
 def _flat(text: str, *, masked: bool = True) -> str:
     """One line for places that GitHub shows as they are: titles and annotations."""
-    flat = " ".join(clean(text[:4_000]).split())
+    flat = " ".join(clean(text[:8_192]).split())
     return mask(flat) if masked else flat
 
 
@@ -283,23 +295,28 @@ def _moment(value: object) -> Markdown:
 def _output(value: object) -> str:
     if isinstance(value, Markdown):
         return value
-    return "" if value is None else inline(mask(str(value)), 1_000)
+    return "" if value is None else inline(_told(value, 600), 600)
 
 
 def _code(value: object) -> Markdown:
-    return code_span(shorten(mask(str(value)), 300))
+    return code_span(shorten(_told(value, 300), 300))
 
 
 def _cell(value: object) -> Markdown:
-    return cell("" if value is None else mask(str(value)), 500)
+    return cell("" if value is None else _told(value, 300), 300)
 
 
 def _diff(text: str, limit: int = 30_000) -> Markdown:
-    return code_block(mask(text), language="diff", limit=limit)
+    return code_block(_told(text, limit), language="diff", limit=limit)
 
 
 def _link(label: object, url: object) -> Markdown:
-    return link(shorten(mask(str(label)), 200), str(url or ""))
+    return link(_told(label, 100), mask(str(url or "")[:2_000]))
+
+
+def _told(value: object, limit: int) -> str:
+    """Masked, and not much longer than will be shown: a secret is masked whole before the text is cut."""
+    return mask(str(value)[: limit + 4_096])
 
 
 _ENVIRONMENT = Environment(

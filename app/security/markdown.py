@@ -7,7 +7,7 @@ plainly a word is shown as code.
 
 import re
 import unicodedata
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]?|\][^\x07\x1b\n]*+(?:\x07|\x1b\\)?|[@-Z\\^_]?)")
 _UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]")
@@ -15,6 +15,8 @@ _RUN = re.compile(r"`+")
 _WORD = re.compile(r"[(\"“]?[^\W\d_]+(?:['’-][^\W\d_]+)*[\"”]?\)?[.,:;!?]?")
 _NUMBER = re.compile(r"[0-9]{1,6}(?:[.,][0-9]{1,6})?%?,?")
 _HEX = re.compile(r"[0-9a-fA-F]{7,}")
+_ADDRESS = re.compile(r"https?://[A-Za-z0-9.:-]{1,255}(?:[/?#][!-~]{0,1500})?")
+_SAFE_IN_ADDRESS = ":/?#=&%+,;~@-._"
 _SHORT_DASHES = frozenset({"–", "—", "…"})
 
 
@@ -51,14 +53,21 @@ def inline(text: str, limit: int = 300) -> Markdown:
     for word in shorten(" ".join(clean(text[: 4 * limit]).split()), limit).split():
         if _is_plain(word):
             if odd:
-                pieces.append(code_span(" ".join(odd)))
+                pieces.append(_shown_as_code(odd))
                 odd = []
             pieces.append(word)
         else:
             odd.append(word)
     if odd:
-        pieces.append(code_span(" ".join(odd)))
+        pieces.append(_shown_as_code(odd))
     return Markdown(" ".join(pieces))
+
+
+def _shown_as_code(words: list[str]) -> str:
+    """The words as one code span; punctuation that ends them stays outside."""
+    text = " ".join(words)
+    bare = text.rstrip(".,:;!?")
+    return code_span(bare) + text[len(bare) :] if bare else code_span(text)
 
 
 def cell(text: str, limit: int = 300) -> Markdown:
@@ -94,15 +103,11 @@ def code_block(text: str, *, language: str = "text", limit: int = 20_000, line_l
 
 
 def link(label: str, url: str) -> Markdown:
-    """A link to an address of GitHub's or ours; only its label if the address is not http(s)."""
-    text = re.sub(r"([\\\[\]`*_<>@#!|~&])", r"\\\1", " ".join(clean(label).split()))
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return Markdown(inline(label))
-    if parts.scheme not in ("http", "https") or not parts.netloc or len(url) > 2_000:
-        return Markdown(inline(label))
-    return Markdown(f"[{text}]({quote(clean(url), safe=':/?#=&%+,;~@-._')})")
+    """A link to an address of GitHub's or ours; only its label where the address is no plain http(s) address."""
+    text = inline(label)
+    if not _ADDRESS.fullmatch(url):
+        return text
+    return Markdown(f"[{text}]({quote(url, safe=_SAFE_IN_ADDRESS)})")
 
 
 def _is_plain(word: str) -> bool:
