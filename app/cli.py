@@ -327,7 +327,7 @@ def _engine(settings: Settings) -> Iterator[Engine]:
     from app.db.engine import make_engine
 
     with _told():
-        engine = make_engine(settings.database.url)
+        engine = make_engine(settings.database_url())
         try:
             yield engine
         finally:

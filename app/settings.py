@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
 
 
 class _Group(BaseModel):
@@ -17,6 +18,7 @@ class Database(_Group):
     """Where the truth lives. The embedded default is a file beside the process."""
 
     url: str = Field("sqlite:///var/heal.db", description="SQLAlchemy URL: sqlite:///PATH or postgresql+psycopg://…")
+    password_file: Path | None = Field(None, description="a file with the password that belongs into the URL")
     lease_s: float = Field(30.0, gt=0, description="how long a worker holds a row without a heartbeat, in seconds")
     max_attempts: int = Field(8, ge=1, description="tries before a row is put aside as dead")
 
@@ -93,6 +95,13 @@ class Settings(BaseSettings):
     @property
     def embedded(self) -> bool:
         return not self.queue.broker_url
+
+    def database_url(self) -> str:
+        """With the password from its file, if there is one."""
+        if self.database.password_file is None:
+            return self.database.url
+        password = self.database.password_file.read_text().strip()
+        return make_url(self.database.url).set(password=password).render_as_string(hide_password=False)
 
     def private_key_pem(self) -> str:
         """Empty when none is configured."""

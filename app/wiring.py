@@ -65,7 +65,7 @@ def wire(settings: Settings, *, passing: Callable[[str], None] | None = None) ->
     ):
         if not value:
             raise Unconfigured(f"{name} is not set; see docs/how-to/install.md")
-    engine = make_engine(settings.database.url)
+    engine = make_engine(settings.database_url())
     bell = doorbell(settings)
     store = SqlStore(engine, bell, lease_s=settings.database.lease_s, max_attempts=settings.database.max_attempts)
     clock = SystemClock()

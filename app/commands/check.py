@@ -34,7 +34,7 @@ def checks() -> list[Probe]:
         )
     ]
     bell = LocalBell() if settings.embedded else CeleryBell(settings.queue.broker_url)
-    probes += [p for p in probe(make_engine(settings.database.url), bell, lambda: True) if p.name != "workers"]
+    probes += [p for p in probe(make_engine(settings.database_url()), bell, lambda: True) if p.name != "workers"]
     return [*probes, _github(settings)]
 
 

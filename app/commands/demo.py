@@ -58,7 +58,7 @@ def run(*, once: bool, port: int, as_json: bool) -> int:
             scenarios = _get(f"{github}/_sandbox/scenarios")
             rows = _watch(out, github, reads, scenarios)
             if as_json:
-                print(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
+                sys.stdout.write(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n")
             else:
                 _show(out, rows)
             right = sum(row.right for row in rows)
@@ -93,9 +93,11 @@ def _start(stack: contextlib.ExitStack, out: Console, port: int) -> tuple[str, s
     sandbox = _spawn(
         stack,
         "sandbox",
-        [sys.executable, "-m", "sandbox", "serve", "--root", str(ROOT / "github"), "--port", "0", "--demo"]
-        + ["--webhook-url", f"{bot_url}/webhooks/github", "--webhook-secret-file", str(ROOT / "secret")]
-        + ["--app-id", "1", "--app-public-key-file", str(ROOT / "key.pub.pem"), "--exit-with-parent"],
+        [
+            *(sys.executable, "-m", "sandbox", "serve", "--root", str(ROOT / "github"), "--port", "0", "--demo"),
+            *("--webhook-url", f"{bot_url}/webhooks/github", "--webhook-secret-file", str(ROOT / "secret")),
+            *("--app-id", "1", "--app-public-key-file", str(ROOT / "key.pub.pem"), "--exit-with-parent"),
+        ],
         os.environ,
     )
     assert sandbox.stdout is not None

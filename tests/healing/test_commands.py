@@ -1,0 +1,160 @@
+"""What people ask for, with buttons and comments."""
+
+import pytest
+
+from app.domain.incident import State
+from tests.healing.world import ASSERTION, OUT_OF_MEMORY, World
+
+APPROVE = "version: 1\nmode: approve\n"
+PROPOSE = "version: 1\nmode: propose\n"
+
+
+def last_reply(world: World, number: int = 1) -> str:
+    return next(c.body for c in reversed(world.forge.comments[number]) if c.author == world.forge.login)
+
+
+def test_approve_mode_shows_the_plan_and_waits(world: World) -> None:
+    world.project(APPROVE)
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert world.incident().state is State.AWAITING_APPROVAL
+    check = world.forge.checks[0].text
+    assert "batch_size: 2048" in check.text + check.summary
+    assert str(check.conclusion) == "action_required"
+    assert check.buttons
+    assert not world.forge.pulls
+
+
+@pytest.mark.parametrize("config", [APPROVE, PROPOSE])
+def test_the_approve_button_starts_the_repair(world: World, config: str) -> None:
+    world.project(config)
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.press("approve:1")
+    world.drain()
+    assert world.incident().state is State.HEALED
+    assert world.repairs()[0].approved_by == "maria"
+
+
+def test_the_reject_button_dismisses_the_incident(world: World) -> None:
+    world.project(APPROVE)
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.press("reject:1")
+    world.drain()
+    assert world.incident().state is State.DISMISSED
+    assert not world.forge.pulls
+
+
+def test_pressing_approve_twice_repairs_once(world: World) -> None:
+    world.project(APPROVE)
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.press("approve:1")
+    world.press("approve:1")
+    world.drain()
+    assert len(world.forge.pulls) == 1
+    assert len(world.repairs()) == 1
+
+
+def test_somebody_without_write_access_can_approve_nothing(world: World) -> None:
+    world.project(APPROVE)
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.permissions["eve"] = "read"
+    world.press("approve:1", login="eve")
+    world.say("approve 1", login="eve")
+    world.drain()
+    assert world.incident().state is State.AWAITING_APPROVAL
+    assert "write access" in last_reply(world)
+
+
+def test_why_prints_the_rules_that_were_looked_at(world: World) -> None:
+    world.project(APPROVE)
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.say("why 1")
+    world.drain()
+    assert "mode" in last_reply(world)
+    assert "|" in last_reply(world)
+
+
+def test_undo_closes_the_pull_request_and_removes_the_branch(world: World) -> None:
+    before = world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.on_push = None
+    world.say("undo", number=1)
+    world.drain()
+    assert world.forge.pulls[1].state == "closed"
+    assert world.forge.branches == {"main": before}
+    assert world.incident().state is State.DISMISSED
+
+
+def test_undo_twice_is_undo_once(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.say("undo 1")
+    world.say("undo 1")
+    world.drain()
+    assert len(world.forge.written("close_pull")) + len(world.forge.written("delete_branch")) <= 2
+    assert world.forge.pulls[1].state == "closed"
+
+
+def test_pause_stops_repairs_and_resume_lets_them_go_on(world: World) -> None:
+    world.project()
+    world.say("pause")
+    world.drain()
+    world.fail()
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    world.say("retry 1")
+    world.drain()
+    assert "paused" in last_reply(world)
+    world.say("resume")
+    world.say("retry 1")
+    world.drain()
+    assert len(world.forge.written("rerun_failed_jobs")) == 1
+
+
+def test_retry_climbs_the_ladder_again_from_its_foot(world: World) -> None:
+    world.project("version: 1\nmode: observe\n")
+    world.fail()
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    world.forge.push("main", {".github/heal.yml": "version: 1\nmode: approve\n"})
+    world.fail()
+    world.drain()
+    assert world.incident().state is State.AWAITING_APPROVAL
+    world.say("retry 1")
+    world.drain()
+    assert world.incident().state is State.VERIFYING
+
+
+def test_a_command_of_another_repository_s_incident_is_not_carried_out(world: World) -> None:
+    world.project(APPROVE)
+    world.fail(ASSERTION)
+    world.drain()
+    world.say("approve 99")
+    world.drain()
+    assert "no incident" in last_reply(world)
+
+
+def test_an_unknown_command_is_answered_with_the_known_ones(world: World) -> None:
+    world.project()
+    world.say("dance")
+    world.drain()
+    assert "approve" in last_reply(world)
+
+
+def test_a_command_is_answered_once_however_often_it_is_delivered(world: World) -> None:
+    world.project()
+    world.say("pause")
+    world.drain()
+    with world.store.begin():
+        pass
+    assert sum(c.author == world.forge.login for c in world.forge.comments[1]) == 1

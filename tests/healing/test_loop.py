@@ -1,0 +1,279 @@
+"""The loop from delivery to proof, on both databases, with GitHub in memory."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.domain.errors import RateLimited, Unreachable
+from app.domain.incident import State
+from app.domain.repair import RepairState
+from app.healing.diagnose import fingerprint_at
+from tests.healing.world import ASSERTION, OUT_OF_MEMORY, STRANGE, World
+
+
+def test_a_transient_failure_is_rerun_and_healed_by_the_later_attempt(world: World) -> None:
+    world.project()
+    run_id = world.fail()
+    world.drain()
+    assert world.incident().state is State.VERIFYING
+    assert world.forge.written("rerun_failed_jobs") == [{"run_id": run_id, "attempt": 2}]
+    world.finish(run_id, "success")
+    world.drain()
+    assert world.incident().state is State.HEALED
+    assert world.repairs()[0].proof["attempt"] == 2
+    assert world.kinds() == ["found", "decided", "planned", "applied", "proven", "healed"]
+
+
+def test_a_stale_conclusion_of_the_first_attempt_proves_nothing(world: World) -> None:
+    world.project()
+    world.fail()
+    world.drain()
+    world.hurry()
+    with world.store.begin() as ledger:
+        repair = ledger.repairs_of(1)[0]
+        ledger.save_repair(repair, due_at=ledger.now())
+    world.forge.runs()
+    world.drain()
+    assert world.repairs()[0].state is RepairState.DISPROVEN
+    assert "healed" not in world.kinds()
+
+
+def test_the_next_rung_is_climbed_when_the_rerun_fails_too(world: World) -> None:
+    world.project()
+    run_id = world.fail()
+    world.drain()
+    world.finish(run_id, "failure")
+    world.drain()
+    assert [w["attempt"] for w in world.forge.written("rerun_failed_jobs")] == [2, 3]
+    world.finish(run_id, "failure")
+    world.drain()
+    assert world.incident().state is State.ESCALATED
+    assert len(world.forge.issues) == 1
+
+
+def test_a_fix_pull_request_heals_when_the_job_passes_on_its_branch(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    incident = world.incident()
+    assert incident.state is State.HEALED
+    fixed = world.forge.file("configs/train.yaml", incident.fix_branch)
+    assert fixed is not None
+    assert fixed.text == (
+        "# how we train\nbatch_size: 2048  # rows\ngradient_accumulation_steps: 2\nlearning_rate: 0.1\n"
+    )
+    assert incident.pull_number == 1
+    assert "passed" in world.forge.pulls[1].body
+
+
+def test_a_fix_that_does_not_help_is_taken_back_before_a_person_is_called(world: World) -> None:
+    world.project()
+    world.on_fix_branch("failure")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert world.incident().state is State.ESCALATED
+    assert world.forge.pulls[1].state == "closed"
+    assert list(world.forge.branches) == ["main"]
+    assert len(world.forge.issues) == 1
+
+
+def test_one_fingerprint_has_one_pull_request_over_all_rungs(world: World) -> None:
+    world.project()
+    world.on_fix_branch("failure")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert len(world.forge.pulls) == 1
+
+
+def test_a_genuine_bug_is_escalated_and_nothing_is_changed(world: World) -> None:
+    before = world.project()
+    world.fail(ASSERTION)
+    world.drain()
+    assert world.incident().state is State.ESCALATED
+    assert world.forge.branches == {"main": before}
+    assert not world.forge.pulls
+    assert "assert 0.75 == 0.8" in next(iter(world.forge.issues.values())).body
+
+
+def test_an_unknown_failure_is_reported_with_its_lines_and_left_alone(world: World) -> None:
+    world.project()
+    world.fail(STRANGE)
+    world.drain()
+    assert world.incident().finding.kind == "unknown"
+    assert world.incident().state is State.OBSERVED
+    assert not world.repairs()
+    assert STRANGE in world.forge.checks[0].text.summary + world.forge.checks[0].text.text
+
+
+def test_without_a_configuration_the_bot_only_observes(world: World) -> None:
+    world.project(config=None)
+    world.fail()
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    assert {write.method for write in world.forge.writes} == {"ensure_check"}
+
+
+def test_the_same_delivery_twice_has_one_effect(world: World) -> None:
+    world.project()
+    run = world.forge.add_run(head_sha=world.forge.branches["main"], head_branch="main", jobs=[world.failed_job()])
+    event = world.forge.finished(run.id)
+    world.arrive(event, "twin")
+    world.arrive(event, "twin")
+    world.arrive(event, "another-guid")
+    world.drain()
+    assert len(world.forge.written("rerun_failed_jobs")) == 1
+    assert len(world.repairs()) == 1
+
+
+def test_a_commit_that_is_no_longer_the_head_is_never_acted_upon(world: World) -> None:
+    old = world.project()
+    run = world.forge.add_run(head_sha=old, head_branch="main", jobs=[world.failed_job()])
+    world.forge.push("main", {"train.py": "print(1)\n"})
+    world.arrive(world.forge.finished(run.id))
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    assert not world.forge.written("rerun_failed_jobs")
+
+
+def test_a_branch_that_moves_between_decision_and_repair_stops_the_repair(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    from app.healing.work import perform
+    from app.ports.queue import Work
+
+    assert perform(world.kit, Work.DELIVERY)
+    world.forge.push("main", {"train.py": "print(1)\n"})
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    assert not world.forge.pulls
+
+
+def test_a_failure_on_our_own_fix_branch_opens_no_incident(world: World) -> None:
+    world.project()
+    world.on_fix_branch("failure")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    with pytest.raises(Exception, match="2"):
+        world.incident(2)
+
+
+def test_no_proof_before_the_deadline_climbs_the_ladder(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert world.incident().state is State.VERIFYING
+    world.hurry()
+    world.drain()
+    assert world.repairs()[0].state is RepairState.DISPROVEN
+    assert "no proof before the deadline" in world.repairs()[0].proof["reason"]
+    assert len(world.repairs()) == 2
+
+
+def test_a_job_that_goes_green_by_itself_is_recovered_not_healed(world: World) -> None:
+    world.project(config=None)
+    run_id = world.fail()
+    world.drain()
+    world.forge.rerun_failed_jobs(run_id)
+    world.finish(run_id, "success")
+    world.drain()
+    assert world.incident().state is State.RECOVERED
+
+
+def test_a_merged_repair_is_reverted_when_the_cause_returns(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.on_push = None
+    world.close_pull(1, merged=True)
+    world.drain()
+    assert world.incident().merged_at is not None
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert "relapsed" in world.kinds()
+    revert = world.forge.pulls[2]
+    restored = world.forge.file("configs/train.yaml", revert.head_branch)
+    assert restored is not None
+    assert "batch_size: 4096" in restored.text
+    assert world.incident().state is State.ESCALATED
+
+
+def test_a_merged_repair_that_holds_is_noted(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.on_push = None
+    world.close_pull(1, merged=True)
+    world.drain()
+    job = world.forge.job("train", "success")
+    run = world.forge.add_run(
+        head_sha=world.forge.branches["main"], head_branch="main", conclusion="success", jobs=[job]
+    )
+    world.arrive(world.forge.finished(run.id))
+    world.drain()
+    assert world.kinds()[-1] == "held"
+    assert world.incident().state is State.HEALED
+
+
+def test_a_pull_request_that_a_person_closes_is_not_opened_again(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.close_pull(1, merged=False)
+    world.drain()
+    assert world.incident().state is State.DISMISSED
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert world.incident().state is State.DISMISSED
+    assert len(world.forge.pulls) == 1
+
+
+def test_a_rate_limit_postpones_the_work_and_costs_no_attempt(world: World) -> None:
+    world.project()
+    at = world.kit.clock.now() + timedelta(seconds=0.2)
+    world.forge.fail_next("rerun_failed_jobs", RateLimited("slow down", retry_at=at))
+    world.fail()
+    world.drain()
+    assert not world.forge.written("rerun_failed_jobs")
+    while world.kit.clock.now() < at + timedelta(seconds=0.1):
+        pass
+    world.drain()
+    assert len(world.forge.written("rerun_failed_jobs")) == 1
+
+
+@pytest.mark.parametrize("after_write", [False, True])
+def test_an_answer_that_got_lost_does_not_repeat_the_effect(world: World, after_write: bool) -> None:
+    world.project()
+    at = world.kit.clock.now()
+    world.forge.fail_next("rerun_failed_jobs", Unreachable("502", retry_at=at), after_write=after_write)
+    world.forge.fail_next("ensure_check", Unreachable("502", retry_at=at), after_write=after_write)
+    world.fail()
+    world.drain()
+    assert len(world.forge.written("rerun_failed_jobs")) == 1
+    assert len(world.forge.checks) == 1
+
+
+def test_the_check_run_follows_the_incident_in_place(world: World) -> None:
+    world.project()
+    run_id = world.fail()
+    world.drain()
+    assert world.forge.checks[0].text.conclusion is None
+    world.finish(run_id, "success")
+    world.drain()
+    assert len(world.forge.checks) == 1
+    assert str(world.forge.checks[0].text.conclusion) == "success"
+
+
+def test_branches_and_repositories_with_the_same_cause_are_different_incidents(world: World) -> None:
+    sha = world.project()
+    world.forge.branches["release-1"] = sha
+    world.forge.branches["release-2"] = sha
+    for branch in ("release-1", "release-2"):
+        world.fail(ASSERTION, branch=branch)
+    world.drain()
+    first, second = world.incident(1), world.incident(2)
+    assert first.fingerprint != second.fingerprint
+    assert first.finding.fingerprint == second.finding.fingerprint
+    assert fingerprint_at  # the place is part of the incident's fingerprint, not of the finding's
