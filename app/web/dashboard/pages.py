@@ -148,6 +148,7 @@ def _environment(version: str) -> Environment:
         asset=lambda path: ASSETS[path].url,
         diff_lines=diff_lines,
         moment=moment,
+        as_json=lambda thing: json.dumps(thing, ensure_ascii=False),
         with_query=lambda **words: "?" + urlencode({key: word for key, word in words.items() if word}),
     )
     return environment
@@ -161,6 +162,7 @@ def _render(environment: Environment, request: Request, template: str, status: i
         layout="fragment.html" if fragment else "layout.html",
         color_mode=mode if mode in {"light", "dark"} else "auto",
         here=request.url.path,
+        status=status,
         **words,
     )
     headers = {**SECURITY_HEADERS, "Cache-Control": "no-store", "Vary": "Heal-Fragment, Cookie"}
@@ -213,7 +215,7 @@ async def static(request: Request) -> Response:
 
 
 def errors(*, version: str) -> dict[type[Exception], ExceptionHandler]:
-    """Exception handlers that answer with a page: for HTTPException (404, 405, …), Transient (503) and the rest (500)."""
+    """Exception handlers that answer with a page: HTTPException (404, 405, …), Transient (503), the rest (500)."""
     environment = _environment(version)
 
     def page(request: Request, error: Exception) -> Response:
@@ -222,7 +224,7 @@ def errors(*, version: str) -> dict[type[Exception], ExceptionHandler]:
             status = error.status_code
         elif isinstance(error, Transient):
             status = 503
-        answer = _render(environment, request, "error.html", status, status=status)
+        answer = _render(environment, request, "error.html", status)
         if isinstance(error, HTTPException) and error.headers:
             answer.headers.update(error.headers)
         return answer

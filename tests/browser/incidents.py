@@ -1,0 +1,221 @@
+"""A database as it looks after some days of work: incidents in every state, with their timelines."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from app.db.codec import finding_to_json
+from app.db.engine import writing
+from app.db.tables import Base, DeliveryRow, IncidentRow, TimelineRow
+from app.domain.finding import EvidenceLine, Finding, Remedy, Severity
+from app.domain.incident import State
+
+FORGE = "https://github.com"
+NOW = datetime.now(UTC).replace(microsecond=0)
+GUID = "0b989ba4-242f-11e5-81e1-c7b6966d2516"
+
+DIFF = """--- a/train/config.yaml
++++ b/train/config.yaml
+@@ -4,7 +4,7 @@
+ model: resnet50
+ optimizer:
+   name: adamw
+-batch_size: 256
++batch_size: 128
+ epochs: 30
+ amp: true
+ --- not a header
+--- a/train/old.txt
++++ /dev/null
+@@ -1 +0,0 @@
+-gone
+"""
+
+LINES = (
+    EvidenceLine(412, "epoch 3/30 step 118 loss 1.8342 lr 0.00098", "Train"),
+    EvidenceLine(417, '  File "train/loop.py", line 88, in step', "Train"),
+    EvidenceLine(418, "    loss = self.model(batch.images.to(self.device)).loss", "Train"),
+    EvidenceLine(
+        421,
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of"
+        " 15.77 GiB of which 1.21 GiB is free.",
+        "Train",
+        root=True,
+    ),
+    EvidenceLine(430, "Error: Process completed with exit code 1.", "Train"),
+)
+
+TRACE: list[dict[str, Any]] = [
+    {"rule": "mode", "passed": True, "detail": "auto, from .github/heal.yml", "resets_at": None},
+    {"rule": "confidence", "passed": True, "detail": "0.97 is at least 0.70", "resets_at": None},
+    {"rule": "limits.open_pulls", "passed": True, "detail": "1 of 3 open fix pull requests", "resets_at": None},
+    {"rule": "limits.pulls_per_day", "passed": False, "detail": "5 of 5 pull requests today",
+     "resets_at": (NOW + timedelta(hours=7)).isoformat()},
+]  # fmt: skip
+
+Story = list[tuple[str, dict[str, Any]]]
+
+
+def _run(number: int) -> str:
+    return f"{FORGE}/acme/vision/actions/runs/{number}"
+
+
+FOUND = {"kind": "gpu_oom", "summary": "CUDA ran out of memory while training", "confidence": 0.97, "run_id": 9001,
+         "attempt": 1, "head_sha": "5f3a9c1e" * 5, "url": _run(9001)}  # fmt: skip
+DECIDED = {"verdict": "act", "reason": "auto mode, and every rule allows it.", "mode": "auto",
+           "action": "lower_batch_size", "rung": 0, "trace": TRACE}  # fmt: skip
+PLANNED = {"action": "lower_batch_size", "title": "Halve batch_size to 128",
+           "why": "2.00 GiB were missing on a GPU of 15.77 GiB; half the batch needs about half the activations.",
+           "diff": DIFF, "calls": [], "refusal": "",
+           "risk": "Training takes longer; results may differ slightly."}  # fmt: skip
+APPLIED = {"action": "lower_batch_size", "title": "Opened pull request #41", "summary": "",
+           "data": {"pull": 41, "branch": "heal/9f2c", "head_sha": "c0ffee12" * 5}}  # fmt: skip
+PROVEN = {"job": "train (gpu)", "run_id": 9002, "attempt": 1, "url": _run(9002), "head_sha": "c0ffee12" * 5}
+
+HEALED: Story = [("found", FOUND), ("decided", DECIDED), ("planned", PLANNED), ("applied", APPLIED),
+                 ("proven", PROVEN), ("healed", {}), ("merged", {"pull": 41})]  # fmt: skip
+ASKED: Story = [
+    ("found", {**FOUND, "kind": "dependency_conflict", "summary": "numpy 2.3 conflicts with numba 0.58"}),
+    ("decided", {**DECIDED, "verdict": "ask", "mode": "approve", "reason": "The repository asks to be asked."}),
+    ("planned", {**PLANNED, "title": "Pin numpy below 2.1"}),
+    ("asked", {"action": "pin_dependency"}),
+]
+EVERYTHING: Story = [
+    *HEALED,
+    ("relapsed", {"run_id": 9100, "url": _run(9100)}),
+    ("asked", {"action": "rerun_failed_jobs"}),
+    ("approved", {"by": "octocat", "note": "Go on."}),
+    ("skipped", {"title": "batch_size is already 1", "summary": "Nothing was changed."}),
+    ("failed", {"title": "could not be carried out", "summary": "The branch is protected."}),
+    ("disproven", {"reason": "The same step failed again.", "url": "https://evil.example/runs/1"}),
+    ("planned", {"title": "Nothing", "why": "", "diff": "", "calls": ["Re-run the failed jobs of run 9100"],
+                 "risk": "", "refusal": "The file is generated."}),
+    ("rejected", {"by": "hubot", "note": "<script>alert(1)</script>"}),
+    ("closed", {"pull": 42, "by": "octocat"}),
+    ("undone", {"title": "Reverted the change"}),
+    ("recovered", {"run_id": 9200, "url": "javascript:alert(1)"}),
+    ("escalated", {"reason": "no remedy is left"}),
+    ("quarantined_by_hand", {"because": "a new kind of entry", "times": 3, "inner": {"a": "<b>"}}),
+]  # fmt: skip
+
+
+def finding(kind: str, summary: str, *, lines: tuple[EvidenceLine, ...] = LINES) -> Finding:
+    return Finding(
+        detector="pipeline_failure",
+        kind=kind,
+        subject="train.yml / train (gpu)",
+        severity=Severity.HIGH,
+        confidence=0.97,
+        summary=summary,
+        fingerprint="9f2c6d1e8a7b4c30",
+        facts={"asked": "2.00 GiB", "device": "GPU 0", "total_gib": 15.77, "retryable": False, "steps": [1, 2]},
+        lines=lines,
+        ladder=(Remedy("lower_batch_size", {"key": "batch_size"}), Remedy("rerun_on_larger_runner")),
+        job="train (gpu)",
+    )
+
+
+def add_incident(
+    connection: Connection,
+    number: int,
+    state: State,
+    summary: str,
+    *,
+    kind: str = "gpu_oom",
+    repository: str = "acme/vision",
+    branch: str = "main",
+    ago: timedelta = timedelta(minutes=40),
+    heal_s: float | None = None,
+    pull: int | None = None,
+    run_url: str | None = None,
+    story: Story | None = None,
+    lines: tuple[EvidenceLine, ...] = LINES,
+) -> None:
+    opened_at = NOW - ago
+    connection.execute(
+        insert(IncidentRow).values(
+            id=number, repository_id=7, installation_id=1, repository=repository,
+            branch=branch, fingerprint=f"{number:016x}", kind=kind, severity="high", detector="pipeline_failure",
+            summary=summary, finding=finding_to_json(finding(kind, summary, lines=lines)), head_sha="5f3a9c1e" * 5,
+            run_id=9000 + number, attempt=1, workflow_path=".github/workflows/train.yml",
+            run_url=_run(9000 + number) if run_url is None else run_url, state=state.value, rung=0, pull_number=pull,
+            issue_number=None, opened_at=opened_at, updated_at=opened_at + timedelta(seconds=heal_s or 90),
+            healed_at=opened_at + timedelta(seconds=heal_s) if heal_s is not None else None,
+            merged_at=None, watch_until=None,
+        )
+    )  # fmt: skip
+    for at, (entry_kind, data) in enumerate(story or HEALED[:2]):
+        note(
+            connection,
+            number,
+            entry_kind,
+            data,
+            at=opened_at + timedelta(seconds=9 * at),
+            delivery=1 if at == 0 else None,
+        )
+
+
+def note(
+    connection: Connection,
+    number: int,
+    kind: str,
+    data: dict[str, Any],
+    *,
+    at: datetime = NOW,
+    delivery: int | None = None,
+) -> None:
+    connection.execute(
+        insert(TimelineRow).values(incident_id=number, at=at, kind=kind, data=data, delivery_id=delivery)
+    )
+
+
+def add_delivery(connection: Connection, guid: str = GUID, *, state: str = "done") -> int:
+    connection.execute(
+        insert(DeliveryRow).values(
+            guid=guid, source="github", event="workflow_run", action="completed", installation_id=1, repository_id=7,
+            repository="acme/vision", headers={}, body=b"", received_at=NOW - timedelta(hours=1), state=state,
+            mailbox="1", due_at=None,
+        )
+    )  # fmt: skip
+    return int(connection.scalars(select(DeliveryRow.id).where(DeliveryRow.guid == guid)).one())
+
+
+def change_state(engine: Engine, number: int, state: State) -> None:
+    """What a worker would write: the incident's new state, and a note on its timeline."""
+    with writing(engine) as connection:
+        values = {"state": state.value, "updated_at": NOW + timedelta(seconds=1)}
+        if state is State.HEALED:
+            values["healed_at"] = NOW + timedelta(seconds=1)
+        connection.execute(update(IncidentRow).where(IncidentRow.id == number).values(**values))
+        note(connection, number, state.value, {})
+
+
+def fill(engine: Engine) -> None:
+    """Make the tables and ten incidents: 1 shows every kind of entry, 2 waits for approval, 3 is healed."""
+    Base.metadata.create_all(engine)
+    with writing(engine) as connection:
+        add_delivery(connection)
+        add_incident(connection, 1, State.ESCALATED, "CUDA ran out of memory while fine-tuning the segmentation head",
+                     ago=timedelta(days=3), pull=41, story=EVERYTHING)  # fmt: skip
+        add_incident(connection, 2, State.AWAITING_APPROVAL, "numpy 2.3 conflicts with numba 0.58",
+                     kind="dependency_conflict", repository="acme/forecasting", branch="feature/seasonal",
+                     ago=timedelta(hours=5), story=ASKED)  # fmt: skip
+        add_incident(connection, 3, State.HEALED, "CUDA ran out of memory while training", ago=timedelta(hours=3),
+                     heal_s=252, pull=41, story=HEALED)  # fmt: skip
+        add_incident(connection, 4, State.OBSERVED, "A test fails: test_auc_is_above_baseline", kind="test_failure",
+                     repository="acme/churn", ago=timedelta(hours=2), lines=())  # fmt: skip
+        add_incident(connection, 5, State.RECOVERED, "The package index did not answer", kind="network_transient",
+                     repository="acme/forecasting", ago=timedelta(minutes=80))  # fmt: skip
+        add_incident(connection, 6, State.DISMISSED, "The linter found 3 mistakes", kind="lint",
+                     repository="acme/churn", ago=timedelta(minutes=71))  # fmt: skip
+        add_incident(connection, 7, State.HEALED, "The runner lost its connection", kind="runner_lost",
+                     repository="acme/speech-recognition", ago=timedelta(minutes=50), heal_s=41)  # fmt: skip
+        add_incident(connection, 8, State.VERIFYING, "No space left on device while exporting the model",
+                     kind="disk_full", repository="acme/speech-recognition", branch="release/2026.11",
+                     ago=timedelta(minutes=12), pull=43)  # fmt: skip
+        add_incident(connection, 9, State.REPAIRING, "The download of the dataset timed out", kind="network_transient",
+                     ago=timedelta(minutes=2))  # fmt: skip
+        add_incident(connection, 10, State.OPEN, "<b>Unknown</b> failure in 日本語のとても長いステップ名",
+                     kind="unknown", repository="acme/" + "a-very-long-repository-name-" * 3, branch="wip/" + "x" * 60,
+                     ago=timedelta(seconds=8), run_url="https://evil.example/runs/1")  # fmt: skip

@@ -1,0 +1,184 @@
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, event
+
+from app.db.engine import writing
+from app.db.reads import TIMELINE, Reads
+from app.domain.delivery import DeliveryState
+from app.domain.incident import State
+from tests.browser.incidents import (
+    EVERYTHING,
+    GUID,
+    HEALED,
+    add_delivery,
+    add_incident,
+    change_state,
+    fill,
+    finding,
+    note,
+)
+
+
+@pytest.fixture
+def reads(engine: Engine) -> Reads:
+    fill(engine)
+    return Reads(engine)
+
+
+@contextmanager
+def counting(engine: Engine) -> Iterator[list[str]]:
+    """The queries that are sent meanwhile, without those that only begin a transaction."""
+    sent: list[str] = []
+
+    def record(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.lstrip().upper().startswith("SELECT"):
+            sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", record)
+    try:
+        yield sent
+    finally:
+        event.remove(engine, "before_cursor_execute", record)
+
+
+def ids(reads: Reads, *states: State, query: str = "") -> list[int]:
+    return [line.id for line in reads.incidents(states, query).lines]
+
+
+def test_incidents_come_newest_first(reads: Reads) -> None:
+    assert ids(reads) == list(range(10, 0, -1))
+
+
+def test_incidents_are_narrowed_to_states(reads: Reads) -> None:
+    assert ids(reads, State.HEALED) == [7, 3]
+    assert ids(reads, State.OPEN, State.REPAIRING, State.VERIFYING) == [10, 9, 8]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("repo:acme/churn", [6, 4]),
+        ("repo:CHURN", [6, 4]),
+        ("kind:gpu_oom", [3, 1]),
+        ("gpu_oom", [3, 1]),
+        ("cuda segmentation", [1]),
+        ("repo:acme/churn kind:lint", [6]),
+        ("日本語", [10]),
+        ("gpu%oom", []),
+        ("gpuXoom", []),
+        ("who:knows", []),
+        ("\x00 \ud800", []),
+        ("'; DROP TABLE incidents; --", []),
+    ],
+)
+def test_a_search_matches_every_word(reads: Reads, query: str, found: list[int]) -> None:
+    assert ids(reads, query=query) == found
+
+
+def test_pages_follow_each_other_without_gap_or_overlap(reads: Reads) -> None:
+    first = reads.incidents(limit=4)
+    second = reads.incidents(before=first.older, limit=4)
+    third = reads.incidents(before=second.older, limit=4)
+    assert [[line.id for line in page.lines] for page in (first, second, third)] == [
+        [10, 9, 8, 7],
+        [6, 5, 4, 3],
+        [2, 1],
+    ]
+    assert third.older is None
+
+
+def test_a_last_page_that_is_full_has_no_next_one(reads: Reads) -> None:
+    assert reads.incidents(limit=10).older is None
+
+
+def test_counts_say_how_many_are_in_each_state(reads: Reads) -> None:
+    counts = reads.counts()
+    assert counts[State.HEALED] == 2
+    assert counts[State.AWAITING_APPROVAL] == 1
+    assert sum(counts.values()) == 10
+
+
+def test_time_to_heal_counts_only_for_what_is_healed_now(reads: Reads, engine: Engine) -> None:
+    heal_s = {line.id: line.heal_s for line in reads.incidents().lines}
+    assert heal_s[3] == 252
+    assert heal_s[1] is None
+    change_state(engine, 3, State.REPAIRING)
+    assert reads.incidents().lines[-3].heal_s is None
+
+
+def test_an_incident_comes_with_its_finding_its_timeline_and_the_delivery(reads: Reads) -> None:
+    detail = reads.incident(1)
+    assert detail is not None
+    assert detail.finding == finding("gpu_oom", detail.line.summary)
+    assert [entry.kind for entry in detail.timeline] == [kind for kind, _ in EVERYTHING]
+    assert [entry.guid for entry in detail.timeline[:2]] == [GUID, ""]
+    assert detail.line.opened_at.tzinfo is not None
+    assert not detail.earlier
+
+
+def test_of_a_very_long_timeline_the_newest_entries_are_read(reads: Reads, engine: Engine) -> None:
+    with writing(engine) as connection:
+        for number in range(TIMELINE):
+            note(connection, 3, "found", {"number": number})
+    detail = reads.incident(3)
+    assert detail is not None
+    assert detail.earlier
+    assert len(detail.timeline) == TIMELINE
+    assert detail.timeline[-1].data == {"number": TIMELINE - 1}
+
+
+def test_an_incident_that_is_not_there_is_none(reads: Reads) -> None:
+    assert reads.incident(4711) is None
+
+
+def test_the_latest_change_grows_with_every_note(reads: Reads, engine: Engine) -> None:
+    before = reads.latest_change()
+    change_state(engine, 9, State.VERIFYING)
+    assert reads.latest_change() > before
+
+
+def test_an_empty_database_reads_as_empty(engine: Engine) -> None:
+    reads = Reads(engine)
+    assert reads.latest_change() == 0
+    assert reads.incidents().lines == ()
+    assert reads.counts() == {}
+    assert reads.deliveries().lines == ()
+
+
+def test_deliveries_are_narrowed_and_paged(reads: Reads, engine: Engine) -> None:
+    with writing(engine) as connection:
+        for number in range(3):
+            add_delivery(connection, f"guid-{number}", state="ignored")
+    first = reads.deliveries(limit=2)
+    assert [line.guid for line in first.lines] == ["guid-2", "guid-1"]
+    assert [line.guid for line in reads.deliveries(before=first.older).lines] == ["guid-0", GUID]
+    assert [line.guid for line in reads.deliveries(DeliveryState.DONE).lines] == [GUID]
+    assert reads.deliveries(repository="acme/other").lines == ()
+
+
+def test_a_delivery_is_found_by_its_guid(reads: Reads) -> None:
+    delivery = reads.delivery(GUID)
+    assert delivery is not None
+    assert (delivery.event, delivery.action, delivery.state) == ("workflow_run", "completed", DeliveryState.DONE)
+    assert not delivery.buried
+    assert reads.delivery("unknown") is None
+
+
+def test_the_number_of_queries_does_not_grow_with_the_rows(reads: Reads, engine: Engine) -> None:
+    def queries() -> list[int]:
+        counted = []
+        for read in (reads.incidents, reads.counts, lambda: reads.incident(3), reads.deliveries, reads.latest_change):
+            with counting(engine) as sent:
+                read()
+            counted.append(len(sent))
+        return counted
+
+    few = queries()
+    with writing(engine) as connection:
+        for number in range(100, 140):
+            add_incident(connection, number, State.HEALED, "more", ago=timedelta(hours=1), heal_s=1, story=HEALED)
+            note(connection, 3, "found", {})
+    assert few == queries() == [1, 1, 2, 1, 1]
