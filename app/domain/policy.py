@@ -149,11 +149,11 @@ def decide(
     ]
     trace = [*circumstances, _confidence(finding, policy)]
     if remedy is None:
-        trace.append(Check("remedy", False, "No remedy is known." if not finding.ladder else "Every remedy was tried."))
-        trace.append(_action_mode(mode, policy, finding, None))
+        spent = Check("remedy", False, "Every remedy was tried." if finding.ladder else "No remedy is known.")
+        trace += [spent, _action_mode(mode, policy, finding, None)]
         exhausted = all(check.passed for check in circumstances) and _BOLDNESS[mode] > _BOLDNESS[Mode.OBSERVE]
-        blocking = trace[-2] if exhausted else next(check for check in trace if not check.passed)
-        return Decision(Verdict.LEAVE, blocking.detail, mode, trace=tuple(trace), exhausted=exhausted)
+        why = spent if exhausted else next(check for check in trace if not check.passed and check is not spent)
+        return Decision(Verdict.LEAVE, why.detail, mode, trace=tuple(trace), exhausted=exhausted)
 
     mode = min_mode(mode, policy.actions.get(remedy.action, Mode.AUTO))
     trace.append(Check("remedy", True, f"The next remedy is {remedy.action}."))
