@@ -24,7 +24,7 @@ from app.domain.evidence import Job, JobLog
 from detectors.diagnosis import Cause, diagnose
 
 NEAR_LINES = 2
-TAB_FORMAT = re.compile(r"^(?P<job>[^\t\n]{1,120})\t(?P<step>[^\t\n]{1,200})\t(?P<text>.*)$")
+TAB_FORMAT = re.compile(r"^(?!\d{4}-\d\d-)(?P<job>[^\t\n]{1,120})\t(?P<step>[^\t\n]{1,200})\t(?P<text>.*)$")
 MOJIBAKE = "\u2229\u2557\u2510"  # a byte order mark that went through code page 437
 EXIT = re.compile(r"##\[error\](?:Process completed with exit code [1-9]|The operation was canceled)")
 

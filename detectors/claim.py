@@ -9,13 +9,12 @@ from app.domain.finding import Finding, Severity, fingerprint
 from detectors.diagnosis import Cause
 
 # Fingerprints look through digits, which differ from run to run; in names they tell things apart: `test (3.9)`.
-_KEPT_DIGITS = str.maketrans("0123456789", "⓪①②③④⑤⑥⑦⑧⑨")
+KEPT_DIGITS = str.maketrans("0123456789", "⓪①②③④⑤⑥⑦⑧⑨")
 
 
-def claim(detector: str, event: RunFinished, job: Job, cause: Cause, facts: Mapping[str, Any] | None = None) -> Finding:
-    """A finding of `detector`; `facts` are known beyond those of the cause."""
+def claim(detector: str, event: RunFinished, job: Job, cause: Cause, facts: Mapping[str, Any], key: str) -> Finding:
+    """A finding of `detector`; `key` is what stays equal when the cause comes back."""
     signature = cause.signature
-    key = cause.key if signature is None else cause.key.translate(_KEPT_DIGITS)
     return Finding(
         detector=detector,
         kind=cause.kind,
@@ -24,9 +23,9 @@ def claim(detector: str, event: RunFinished, job: Job, cause: Cause, facts: Mapp
         confidence=cause.confidence,
         summary=cause.summary,
         fingerprint=fingerprint(
-            cause.kind, event.workflow_path.translate(_KEPT_DIGITS), job.name.translate(_KEPT_DIGITS), key
+            cause.kind, event.workflow_path.translate(KEPT_DIGITS), job.name.translate(KEPT_DIGITS), key
         ),
-        facts={**cause.facts, **(facts or {})},
+        facts=facts,
         lines=cause.lines,
         ladder=signature.ladder if signature else (),
         job=job.name,

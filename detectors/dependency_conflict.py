@@ -7,7 +7,7 @@ from typing import Any
 from app.domain.event import RunFinished
 from app.domain.evidence import Evidence, EvidenceBag, JobLogs, Manifests
 from app.domain.finding import Finding
-from detectors.claim import claim
+from detectors.claim import KEPT_DIGITS, claim
 from detectors.diagnosis import Cause, diagnose
 
 PACKAGES, PLACES = 20, 40
@@ -40,8 +40,9 @@ class DependencyConflict:
             if cause.signature is not None and cause.signature.detector == self.kind:
                 packages = packages_of(cause)
                 places = list(places_of(packages, manifests.files if manifests else {}))
-                facts: dict[str, Any] = {"packages": packages, "requirements": places[:PLACES]}
-                yield claim(self.kind, event, log.job, cause, facts)
+                facts: dict[str, Any] = {**cause.facts, "packages": packages, "requirements": places[:PLACES]}
+                key = " ".join(sorted(map(_normal, packages)))
+                yield claim(self.kind, event, log.job, cause, facts, key.translate(KEPT_DIGITS))
 
 
 def packages_of(cause: Cause) -> list[str]:

@@ -22,9 +22,10 @@ from detectors.signatures import RED_HERRINGS, SIGNATURES, Matcher, Signature, f
 UNKNOWN = "unknown"
 WINDOWS = (60, 250)
 STRONG, FAIR = 0.8, 0.6
-CHAIN_LINES = 40
+CHAIN_LINES, CHAINED_LINES = 40, 200
 LINES, LINE_CHARACTERS, TELLING_LINES = 20, 500, 12
-FACT_CHARACTERS = 300
+SHOWN_CHARACTERS = 120
+FACT_CHARACTERS, LISTED = 300, 20
 EXPLAINED_BEFORE, EXPLAINED_AFTER = 40, 60
 FACT_LINES_BEFORE, FACT_LINES_AFTER = 12, 30
 
@@ -45,11 +46,21 @@ _TELLING = re2.compile(
     r"|unable to|denied|not found|\bassert\b|\babort",
 )
 _MOST_TELLING = re2.compile(r"(?i)^(?:E\s+)?(?:\w+\.)*\w*(?:Error|Exception)\b(?::|$)|^\s*(?:error|fatal)\b ?:")
+_CHAIN = re2.compile(r"direct cause of the following exception|During handling of the above exception")
 _EXPLAINS = re2.compile(r"Cannot install|The user requested|depends on|\bpeer |Found: |resolving: |[Bb]ecause ")
 _BYTES = re2.compile(r"(?i)([\d.]+) ?([KMGTP]?)i?B")
 _FACT_INTEGERS = frozenset(
     ("http_status", "line", "exit_code", "minutes", "milliseconds", "count", "failed", "step", "epoch", "gpu_index")
 )
+
+_FACT_LISTS = frozenset(("tests",))
+_IDENTITY = frozenset(
+    (
+        *("action", "architecture", "argument", "artifact", "file", "header", "image", "input", "model", "module"),
+        *("name", "package", "parameter", "path", "ref", "requirement", "symbol", "test"),
+    )
+)
+"""Facts that name the cause; the others (sizes, messages, steps) may differ when it comes back."""
 
 Line = tuple[int, str, str]
 """Number in the raw log, text, step."""
@@ -105,7 +116,7 @@ def _failing_lines(log: JobLog) -> tuple[list[Line], int]:
         for number, text in enumerate(part.lines, start=part.first_line):
             echo = text.startswith("##[group]Run ") or (echo and not text.startswith("##[endgroup]"))
             if not echo:
-                lines.append((number, text, part.step))
+                lines.append((number, _encodable(text), part.step))
     for index, (_, text, _) in enumerate(lines):
         if _EXIT.match(text):
             return lines, index
@@ -113,6 +124,11 @@ def _failing_lines(log: JobLog) -> tuple[list[Line], int]:
         if index and _CLEANUP.match(text):
             return lines, index
     return lines, len(lines)
+
+
+def _encodable(text: str) -> str:
+    """Half of a surrogate pair, as JSON may hold, has no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _failing_parts(log: JobLog) -> Sequence[LogPart]:
@@ -137,6 +153,8 @@ def _causes(lines: Sequence[Line], exit_at: int) -> list[Cause]:
         hits = [*_hits(lines, above, start), *hits]
         start = above
         best = max((hit.signature.confidence for hit in hits), default=0.0)
+        if any(_CHAIN.search(text) for _, text, _ in lines[start:end]) and window == WINDOWS[0]:
+            continue
         if best >= STRONG or (best >= FAIR and window >= WINDOWS[-1]):
             break
     if not hits:
@@ -144,14 +162,21 @@ def _causes(lines: Sequence[Line], exit_at: int) -> list[Cause]:
     hits = _shared_by_tests(lines[start:end], hits)
     best = max(hit.signature.confidence for hit in hits)
     floor = next((floor for floor in (STRONG, FAIR) if best >= floor), 0.0)
-    leading = _beginning([hit for hit in hits if hit.signature.confidence >= floor])
+    leading = _beginning(lines, [hit for hit in hits if hit.signature.confidence >= floor])
+    # The one line that names something tells more than one that counts; of several, the count tells more.
+    named = [hit for hit in hits if hit.signature is leading.signature and _names(lines, hit)]
+    chosen = [named[-1] if len({lines[hit.index][1] for hit in named}) == 1 else leading]
     kinds = [leading.signature.kind]
-    chosen = [leading]
     for hit in sorted(hits, key=lambda hit: (-hit.signature.confidence, -hit.index)):
         if hit.signature.kind not in kinds:
             kinds.append(hit.signature.kind)
             chosen.append(hit)
     return [_cause(lines, hit, end) for hit in chosen]
+
+
+def _names(lines: Sequence[Line], hit: _Hit) -> bool:
+    found = hit.pattern.search(lines[hit.index][1]).groupdict()
+    return any(text and fact_name(group) in _IDENTITY for group, text in found.items())
 
 
 def _hits(lines: Sequence[Line], start: int, end: int) -> list[_Hit]:
@@ -168,11 +193,13 @@ def _is_red_herring(text: str) -> bool:
     return any(herring not in _UNLESS or not _UNLESS[herring].search(text) for _, herring in _RED_HERRINGS(text))
 
 
-def _beginning(hits: Sequence[_Hit]) -> _Hit:
+def _beginning(lines: Sequence[Line], hits: Sequence[_Hit]) -> _Hit:
     """The hit nearest to the exit, or what began the chain that ends there."""
     last = hits[-1]
     for hit in reversed(hits):
-        if hit.index < last.index - CHAIN_LINES:
+        apart = last.index - hit.index
+        chained = any(_CHAIN.search(lines[i][1]) for i in range(hit.index, last.index))
+        if apart > (CHAINED_LINES if chained else CHAIN_LINES):
             break
         if hit.signature.kind != last.signature.kind and hit.signature.confidence >= last.signature.confidence:
             last = hit
@@ -199,7 +226,9 @@ def _cause(lines: Sequence[Line], hit: _Hit, end: int) -> Cause:
     facts = _facts(lines, hit, end)
     needed = {name for _, name, _, _ in Formatter().parse(signature.summary) if name}
     told = bool(needed) and needed <= facts.keys()
-    summary = signature.summary.format_map({name: facts[name] for name in needed}) if told else signature.title
+    summary = (
+        signature.summary.format_map({name: _shown(name, facts[name]) for name in needed}) if told else signature.title
+    )
     return Cause(
         kind=signature.kind,
         confidence=signature.confidence,
@@ -222,11 +251,18 @@ def _nearby(lines: Sequence[Line], root: int, end: int) -> tuple[str, ...]:
     return (*before, *after)
 
 
+def _shown(name: str, value: Any) -> str:
+    if not name.endswith("_bytes") or not isinstance(value, int):
+        return str(value)[:SHOWN_CHARACTERS]
+    power = min(4, max(0, value.bit_length() - 1) // 10)
+    return f"{value / 1024**power:.4g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[power]}"
+
+
 def _key(signature: Signature, facts: Mapping[str, Any]) -> str:
     """A transient cause comes back from elsewhere; a lasting one keeps its names, whatever its numbers."""
     if signature.transient:
         return ""
-    return " ".join(f"{name}={value}" for name, value in sorted(facts.items()) if isinstance(value, str))
+    return " ".join(f"{name}={value}" for name, value in sorted(facts.items()) if name in _IDENTITY)
 
 
 def _facts(lines: Sequence[Line], hit: _Hit, end: int) -> dict[str, Any]:
@@ -243,7 +279,11 @@ def _facts(lines: Sequence[Line], hit: _Hit, end: int) -> dict[str, Any]:
 def _add_facts(facts: dict[str, Any], found: Any) -> None:
     for group, text in found.groupdict().items() if found else ():
         name = fact_name(group)
-        if text and name not in facts:
+        if text and name in _FACT_LISTS:
+            listed = facts.setdefault(name, [])
+            if text not in listed and len(listed) < LISTED:
+                listed.append(text[:FACT_CHARACTERS])
+        elif text and name not in facts:
             facts[name] = _typed(name, text)
 
 

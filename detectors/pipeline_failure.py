@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from app.domain.event import RunFinished
 from app.domain.evidence import Evidence, EvidenceBag, JobLogs
 from app.domain.finding import Finding
-from detectors.claim import claim
+from detectors.claim import KEPT_DIGITS, claim
 from detectors.diagnosis import diagnose
 
 
@@ -21,4 +21,5 @@ class PipelineFailure:
         for log in logs.logs if logs else ():
             cause = diagnose(log)[0]
             if cause.signature is None or cause.signature.detector == self.kind:
-                yield claim(self.kind, event, log.job, cause)
+                key = cause.key.translate(KEPT_DIGITS) if cause.signature else cause.key
+                yield claim(self.kind, event, log.job, cause, cause.facts, key)
