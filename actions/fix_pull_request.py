@@ -1,0 +1,184 @@
+"""Offer a repair as a pull request on the incident's own branch, and take it back; shared by the actions that edit."""
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
+
+from actions.honesty import dishonest
+from app.domain.incident import Incident
+from app.domain.outcome import Conclusion, Outcome
+from app.domain.policy import Policy, protects_branch
+from app.domain.repair import FileEdit, Plan, Repair
+from app.ports.forge import Forge, Pull
+from app.ports.plugins import Tools
+
+
+def forbidden(incident: Incident, edits: Sequence[FileEdit], policy: Policy) -> str:
+    """Why these edits may not be offered; empty if they may."""
+    if pattern := protects_branch(policy, incident.branch):
+        return f"{incident.branch} is protected by heal.yml ({pattern})"
+    for edit in edits:
+        for pattern in policy.protected_paths:
+            if _matches(pattern, edit.path):
+                return f"{edit.path} is protected by heal.yml ({pattern})"
+    return dishonest(edits) or ""
+
+
+def propose(repair: Repair, plan: Plan, tools: Tools) -> Outcome:
+    """The plan's edits as one commit on the failing commit, with one pull request. Called twice, one effect.
+
+    `repair.proof["replaces"]` may name our own commit of an earlier rung: only that one is ever moved away from.
+    """
+    forge, incident = tools.forge, tools.incident
+    branch, base = incident.fix_branch, incident.branch
+    if not plan.edits:
+        return Outcome(Conclusion.SKIPPED, "there is nothing to change")
+    if reason := forbidden(incident, plan.edits, tools.policy):
+        return Outcome(Conclusion.SKIPPED, reason)
+    last = next(iter(forge.pulls_of(branch)), None)
+    present = forge.branch_head(branch)
+    stale = forge.branch_head(base) != incident.head_sha
+    if stale and present is None and last is None:
+        return _stale(incident)
+    tools.guard()
+    sha = forge.commit(
+        incident.head_sha, {edit.path: edit.after for edit in plan.edits}, _message(plan, repair), repair.intended_at
+    )
+    if last is not None and last.head_sha == sha and (last.merged or (last.state == "open" and present == sha)):
+        return _offered(last)
+    if last is not None and last.state == "closed" and not last.merged and last.closed_by_human:
+        return Outcome(Conclusion.SKIPPED, f"a person closed #{last.number} without merging it")
+    former = str(repair.proof.get("replaces", ""))
+    merged = last.head_sha if last is not None and last.merged else ""
+    if present not in (None, sha, former, merged):
+        return Outcome(Conclusion.SKIPPED, f"{branch} carries commits that are not ours")
+    if stale:
+        if present == sha and (last is None or last.state != "open"):
+            tools.guard()
+            forge.delete_branch(branch, sha)
+        return _stale(incident)
+    title, body = tools.pull_text(repair, plan)
+    tools.guard()
+    forge.ensure_branch(branch, sha, replace=present)
+    tools.guard()
+    pull = forge.ensure_pull(head=branch, base=base, title=title, body=body)
+    return _offered(pull, sha)
+
+
+def withdraw(repair: Repair, tools: Tools) -> Outcome:
+    """Close what is open, or offer the exact reverse of what was merged. Called twice, one effect."""
+    data = repair.outcome.data if repair.outcome else {}
+    if "pull" not in data:
+        return Outcome(Conclusion.NEUTRAL, "no pull request was opened")
+    pull = tools.forge.pull(int(data["pull"]))
+    if pull.merged:
+        return _revert(repair, pull, tools)
+    branch, sha = str(data["branch"]), str(data["head_sha"])
+    if tools.forge.branch_head(branch) not in (None, sha):
+        return Outcome(Conclusion.NEUTRAL, f"{branch} carries commits that are not ours; it was left alone")
+    tools.guard()
+    tools.forge.close_pull(pull.number)
+    tools.guard()
+    tools.forge.delete_branch(branch, sha)
+    return Outcome(Conclusion.SUCCESS, f"closed #{pull.number} and deleted {branch}", data={"branch": branch})
+
+
+def restored(edit: FileEdit, now: str | None) -> FileEdit | None:
+    """What takes `edit` back from a file that says `now`; None where its lines have changed since.
+
+    The result is empty (`before == after`) if the file already says what it said before the edit.
+    """
+    if now == edit.after or now == edit.before:
+        return FileEdit(edit.path, now, edit.before)
+    if now is None or edit.before is None or edit.after is None:
+        return None
+    after, before, lines = _split(edit.after), _split(edit.before), _split(now)
+    unchanged = SequenceMatcher(a=after, b=lines, autojunk=False).get_matching_blocks()
+    for tag, start, end, old_start, old_end in reversed(
+        SequenceMatcher(a=after, b=before, autojunk=False).get_opcodes()
+    ):
+        if tag == "equal":
+            continue
+        low, high = max(0, start - 1), min(len(after), end + 1)
+        home = next((block for block in unchanged if block.a <= low and high <= block.a + block.size), None)
+        if home is None:
+            return None
+        shift = home.b - home.a
+        lines[start + shift : end + shift] = before[old_start:old_end]
+    return FileEdit(edit.path, now, "".join(lines))
+
+
+def _revert(repair: Repair, pull: Pull, tools: Tools) -> Outcome:
+    forge, base, branch = tools.forge, pull.base_branch, f"{pull.head_branch}-revert"
+    head = forge.branch_head(base)
+    if head is None or repair.plan is None:
+        return Outcome(Conclusion.NEUTRAL, f"#{pull.number} cannot be reverted: {base} is gone")
+    last = next(iter(forge.pulls_of(branch)), None)
+    if last is not None and last.state == "open":
+        return _offered(last)
+    edits = []
+    for edit in repair.plan.edits:
+        now = forge.file(edit.path, head)
+        back = restored(edit, now.text if now else None)
+        if back is None:
+            title = f"#{pull.number} cannot be reverted cleanly: {edit.path} has changed since"
+            return Outcome(Conclusion.NEUTRAL, title)
+        if back.before != back.after:
+            edits.append(back)
+    if not edits:
+        return Outcome(Conclusion.NEUTRAL, f"nothing of #{pull.number} is left on {base}")
+    if last is not None and not last.merged and last.closed_by_human:
+        return Outcome(Conclusion.NEUTRAL, f"a person closed #{last.number}, which reverted #{pull.number}")
+    plan = Plan(
+        f"Revert “{repair.plan.title}”",
+        why=f"takes back what #{pull.number} changed",
+        edits=tuple(edits),
+        risk="the failure that it repaired may return",
+    )
+    files = {edit.path: edit.after for edit in edits}
+    tools.guard()
+    sha = forge.commit(head, files, _message(plan, repair), repair.intended_at)
+    present = forge.branch_head(branch)
+    if present not in (None, sha) and not (last is not None and last.merged and last.head_sha == present):
+        if not _holds(forge, str(present), files):
+            return Outcome(Conclusion.NEUTRAL, f"{branch} carries commits that are not ours")
+        sha = str(present)  # an earlier try, made before the base branch moved on
+    title, body = tools.pull_text(repair, plan)
+    tools.guard()
+    forge.ensure_branch(branch, sha, replace=present)
+    tools.guard()
+    return _offered(forge.ensure_pull(head=branch, base=base, title=title, body=body), sha)
+
+
+def _holds(forge: Forge, sha: str, files: Mapping[str, str | None]) -> bool:
+    found = {path: forge.file(path, sha) for path in files}
+    return all((file.text if file else None) == files[path] for path, file in found.items())
+
+
+def _message(plan: Plan, repair: Repair) -> str:
+    return f"{plan.title}\n\n{plan.why}\n\nHeal-Repair: {repair.effect_key}\n"
+
+
+def _offered(pull: Pull, sha: str = "") -> Outcome:
+    data = {
+        "branch": pull.head_branch,
+        "head_sha": sha or pull.head_sha,
+        "pull": pull.number,
+        "base": pull.base_branch,
+    }
+    return Outcome(Conclusion.SUCCESS, f"offered in #{pull.number}", data=data)
+
+
+def _stale(incident: Incident) -> Outcome:
+    return Outcome(Conclusion.STALE, f"{incident.branch} has moved on from {incident.head_sha[:7]}")
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """As in .gitignore files: `**/` spans any number of folders, `*` stays within one."""
+    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.fullmatch("".join(words.get(part, re.escape(part)) for part in parts), path) is not None
+
+
+def _split(text: str) -> list[str]:
+    return re.split(r"(?<=\n)", text)
