@@ -106,6 +106,9 @@ def interpret(delivery: Delivery, *, app_slug: str, app_id: int) -> AnyEvent | I
 
 def _run_finished(content: Json, installation_id: int, _: int) -> AnyEvent | Ignored:
     run = _needed(content, "workflow_run")
+    conclusion = _text(run, "conclusion")
+    if not conclusion:
+        return Ignored("a run without a conclusion; its end will be told again")
     repository = _repository(content, installation_id)
     path = _text(run, "path") or _text(_object(content, "workflow"), "path")
     return RunFinished(
@@ -118,7 +121,7 @@ def _run_finished(content: Json, installation_id: int, _: int) -> AnyEvent | Ign
         head_sha=_needed_text(run, "head_sha"),
         head_branch=_text(run, "head_branch"),
         trigger=_text(run, "event"),
-        conclusion=_needed_text(run, "conclusion"),
+        conclusion=conclusion,
         from_fork=_id(_object(run, "head_repository")) != repository.id,
         url=_text(run, "html_url"),
         started_at=_time(_text(run, "run_started_at")),
@@ -284,9 +287,9 @@ def _list(content: Json, member: str) -> list[Any]:
 
 
 def _text(content: Json, member: str) -> str:
-    """A string, without the NUL characters that no database column takes."""
+    """A string, or empty: also for one with a NUL character, which PostgreSQL does not take."""
     value = content.get(member)
-    return value.replace("\0", "") if isinstance(value, str) else ""
+    return value if isinstance(value, str) and "\0" not in value else ""
 
 
 def _count(content: Json, member: str) -> int:
