@@ -1,4 +1,4 @@
-"""What only the demo and the tests use, under /_sandbox/: make repositories and users, push, click, switch faults on."""
+"""What the demo and the tests use, under /_sandbox/: make repositories and users, push, click, switch faults on."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def _commit(call: Call, where: Repository, branch: str, files: dict[str, Any], m
         mode = "100755" if content is not None and content.startswith(b"#!") else "100644"
         entries.append((mode, None if content is None else git.write_blob(content), path))
     tree = git.write_tree(parent, entries)
-    signature = pushes.signature(state, who)
+    signature = pushes.signature(who)
     sha = git.write_commit(tree, [parent] if parent else [], signature, signature, message)
     git.set_ref(pushes.HEADS + branch, sha, before)
     pushes.moved(state, where, pushes.HEADS + branch, before, sha, who)

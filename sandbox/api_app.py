@@ -11,7 +11,7 @@ from starlette.responses import Response
 from sandbox import present
 from sandbox.call import ORDER, ApiError, Call, Route, not_found, paged, reply
 from sandbox.deliver import redeliver
-from sandbox.state import Delivery, Installation, Token, now, stamp
+from sandbox.state import Delivery, Installation, Json, Token, now, stamp
 
 TOKEN_LIFE = timedelta(hours=1)
 
@@ -104,7 +104,7 @@ def create_token(call: Call) -> Response:
         narrowed=narrowed,
     )
     state.tokens[token.value] = token
-    shown = {
+    shown: Json = {
         "token": token.value,
         "expires_at": stamp(token.expires_at),
         "permissions": permissions,

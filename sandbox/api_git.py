@@ -8,7 +8,7 @@ from datetime import datetime
 
 from starlette.responses import Response
 
-from sandbox import present, pushes
+from sandbox import present, present_git, pushes
 from sandbox.api_repos import refuse_workflow_change
 from sandbox.call import ApiError, Call, Route, invalid, not_found, reply
 from sandbox.gitrepo import SHA, ZERO, GitError, Signature
@@ -65,7 +65,7 @@ def create_tree(call: Call) -> Response:
         sha = git.write_tree(_sha(base) if base else None, entries)
     except GitError as error:
         raise invalid("tree contains a malformed path or an unknown object") from error
-    return reply(present.tree(call.state, where, sha, git.entries(sha)), 201)
+    return reply(present_git.tree(call.state, where, sha, git.entries(sha)), 201)
 
 
 def get_tree(call: Call) -> Response:
@@ -77,7 +77,7 @@ def get_tree(call: Call) -> Response:
         sha = git.run("rev-parse", f"{name}^{{tree}}").decode().strip()
     except GitError as error:
         raise not_found() from error
-    return reply(present.tree(call.state, where, sha, entries))
+    return reply(present_git.tree(call.state, where, sha, entries))
 
 
 def create_commit(call: Call) -> Response:
@@ -85,7 +85,7 @@ def create_commit(call: Call) -> Response:
     where, git = call.repository, call.repository.git
     message, tree = call.text("message"), _sha(call.text("tree"))
     parents = [_sha(parent) for parent in call.body.get("parents", [])]
-    author = _signature(call, "author") or pushes.signature(call.state, call.sender)
+    author = _signature(call, "author") or pushes.signature(call.sender)
     committer = _signature(call, "committer") or author
     try:
         git.run("cat-file", "-e", f"{tree}^{{tree}}")
@@ -94,7 +94,7 @@ def create_commit(call: Call) -> Response:
     except GitError as error:
         raise ApiError(422, "Tree SHA does not exist, or a parent does not") from error
     sha = git.write_commit(tree, parents, author, committer, message)
-    return reply(present.git_commit(call.state, where, git.commit(sha)), 201)
+    return reply(present_git.git_commit(call.state, where, git.commit(sha)), 201)
 
 
 def _signature(call: Call, name: str) -> Signature | None:
@@ -114,7 +114,7 @@ def get_commit(call: Call) -> Response:
         commit = git.commit(_sha(call.params["sha"]))
     except GitError as error:
         raise not_found() from error
-    return reply(present.git_commit(call.state, call.repository, commit))
+    return reply(present_git.git_commit(call.state, call.repository, commit))
 
 
 def get_ref(call: Call) -> Response:
@@ -122,13 +122,13 @@ def get_ref(call: Call) -> Response:
     sha = call.repository.git.refs().get(name)
     if sha is None:
         raise not_found()
-    return reply(present.ref(call.state, call.repository, name, sha))
+    return reply(present_git.ref(call.state, call.repository, name, sha))
 
 
 def list_matching_refs(call: Call) -> Response:
     prefix = f"refs/{call.params['ref']}"
     found = {name: sha for name, sha in call.repository.git.refs().items() if name.startswith(prefix)}
-    return reply([present.ref(call.state, call.repository, name, sha) for name, sha in found.items()])
+    return reply([present_git.ref(call.state, call.repository, name, sha) for name, sha in found.items()])
 
 
 def create_ref(call: Call) -> Response:
@@ -144,7 +144,7 @@ def create_ref(call: Call) -> Response:
     except GitError as error:
         raise ApiError(422, "Reference could not be created") from error
     pushes.moved(call.state, where, name, ZERO, sha, call.sender)
-    return reply(present.ref(call.state, where, name, sha), 201)
+    return reply(present_git.ref(call.state, where, name, sha), 201)
 
 
 def update_ref(call: Call) -> Response:
@@ -159,7 +159,7 @@ def update_ref(call: Call) -> Response:
     git.set_ref(name, sha, before)
     if sha != before:
         pushes.moved(call.state, where, name, before, sha, call.sender)
-    return reply(present.ref(call.state, where, name, sha))
+    return reply(present_git.ref(call.state, where, name, sha))
 
 
 def delete_ref(call: Call) -> Response:

@@ -138,8 +138,8 @@ def update_comment(call: Call) -> Response:
     text = _body(call)
     if not text:
         raise invalid("body cannot be blank")
-    comment.body, comment.updated_at = text, now()
-    events.issue_comment(call.state, "edited", call.repository, issue, comment, call.sender)
+    before, comment.body, comment.updated_at = comment.body, text, now()
+    events.issue_comment(call.state, "edited", call.repository, issue, comment, call.sender, before)
     return reply(present_work.comment(call.state, call.repository, issue, comment))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
-from sandbox import events, present, present_work, pushes
+from sandbox import events, present_git, present_pulls, pushes
 from sandbox.call import ApiError, Call, Route, invalid, not_found, paged, reply
 from sandbox.state import Issue, Pull, now
 
@@ -21,7 +21,7 @@ def list_pulls(call: Call) -> Response:
         found = [i for i in found if i.pull and (owner, i.pull.head_ref) == (where.owner.login, branch)]
     if query.get("base"):
         found = [i for i in found if i.pull and i.pull.base_ref == query["base"]]
-    return paged(call, found, lambda i: present_work.pull_simple(call.state, where, i))
+    return paged(call, found, lambda i: present_pulls.pull_simple(call.state, where, i))
 
 
 def create_pull(call: Call) -> Response:
@@ -49,7 +49,7 @@ def create_pull(call: Call) -> Response:
     where.issues[number] = issue
     events.pull_request(state, "opened", where, issue, call.sender)
     pushes.run_pull_workflows(state, where, issue, "opened", call.sender)
-    return reply(present_work.pull(state, where, issue), 201)
+    return reply(present_pulls.pull(state, where, issue), 201)
 
 
 def _refused(message: str) -> ApiError:
@@ -64,7 +64,7 @@ def _pull(call: Call) -> tuple[Issue, Pull]:
 
 
 def get_pull(call: Call) -> Response:
-    return reply(present_work.pull(call.state, call.repository, _pull(call)[0]))
+    return reply(present_pulls.pull(call.state, call.repository, _pull(call)[0]))
 
 
 def update_pull(call: Call) -> Response:
@@ -79,7 +79,7 @@ def update_pull(call: Call) -> Response:
         if pull.merged_at or where.git.resolve(pull.head_ref) is None:
             raise invalid("state cannot be changed. The pull request cannot be reopened.")
         pushes.reopen(state, where, issue, call.sender)
-    return reply(present_work.pull(state, where, issue))
+    return reply(present_pulls.pull(state, where, issue))
 
 
 def list_files(call: Call) -> Response:
@@ -87,14 +87,14 @@ def list_files(call: Call) -> Response:
     _, pull = _pull(call)
     base = where.git.merge_base(pull.base_sha, pull.head_sha) or pull.base_sha
     changes = where.git.changes(base, pull.head_sha)
-    return paged(call, changes, lambda c: present.change(call.state, where, c, pull.head_sha))
+    return paged(call, changes, lambda c: present_git.change(call.state, where, c, pull.head_sha))
 
 
 def list_commits(call: Call) -> Response:
     where = call.repository
     _, pull = _pull(call)
     shas = where.git.between(pull.base_sha, pull.head_sha)
-    return paged(call, shas, lambda sha: present.commit(call.state, where, where.git.commit(sha)))
+    return paged(call, shas, lambda sha: present_git.commit(call.state, where, where.git.commit(sha)))
 
 
 def merge_pull(call: Call) -> Response:
@@ -113,7 +113,7 @@ def merge_pull(call: Call) -> Response:
     default = issue.title if squash else f"Merge pull request #{issue.number} from {where.owner.login}/{pull.head_ref}"
     subject = body.get("commit_title") or (f"{default} (#{issue.number})" if squash else default)
     text = body.get("commit_message", "" if squash else issue.title)
-    who = pushes.signature(state, call.sender)
+    who = pushes.signature(call.sender)
     parents = [base_sha] if squash else [base_sha, pull.head_sha]
     sha = git.write_commit(tree, parents, who, who, f"{subject}\n\n{text}".strip())
     git.set_ref(pushes.HEADS + pull.base_ref, sha, base_sha)
@@ -136,7 +136,7 @@ def list_pulls_of_commit(call: Call) -> Response:
             or sha in git.between(issue.pull.base_sha, issue.pull.head_sha)
         )
     ]
-    return paged(call, found, lambda i: present_work.pull_simple(call.state, where, i))
+    return paged(call, found, lambda i: present_pulls.pull_simple(call.state, where, i))
 
 
 _PULLS = "/repos/{owner}/{repo}/pulls"

@@ -7,7 +7,7 @@ import binascii
 
 from starlette.responses import Response
 
-from sandbox import execution, present, pushes
+from sandbox import execution, present, present_git, pushes
 from sandbox.call import ApiError, Call, Route, not_found, paged, reply
 from sandbox.gitrepo import GitError
 from sandbox.state import Json
@@ -43,10 +43,13 @@ def get_branch(call: Call) -> Response:
     url = f"{present.repository_api(call.state, where)}/branches/{name}"
     shown = {
         "name": name,
-        "commit": present.commit(call.state, where, where.git.commit(sha)),
+        "commit": present_git.commit(call.state, where, where.git.commit(sha)),
         "_links": {"self": url, "html": f"{present.repository_page(call.state, where)}/tree/{name}"},
         "protected": False,
-        "protection": {"enabled": False, "required_status_checks": {"enforcement_level": "off", "contexts": []}},
+        "protection": {
+            "enabled": False,
+            "required_status_checks": {"enforcement_level": "off", "contexts": [], "checks": []},
+        },
         "protection_url": f"{url}/protection",
     }
     return reply(shown)
@@ -57,10 +60,10 @@ def get_commit(call: Call) -> Response:
     commit = git.commit(call.commit_sha(call.params["ref"]))
     empty = git.write_tree(None, [])
     changes = git.changes(commit.parents[0] if commit.parents else empty, commit.sha)
-    shown = present.commit(call.state, where, commit)
+    shown = present_git.commit(call.state, where, commit)
     added, removed = sum(c.additions for c in changes), sum(c.deletions for c in changes)
     shown["stats"] = {"additions": added, "deletions": removed, "total": added + removed}
-    shown["files"] = [present.change(call.state, where, c, commit.sha) for c in changes]
+    shown["files"] = [present_git.change(call.state, where, c, commit.sha) for c in changes]
     return reply(shown)
 
 
@@ -69,7 +72,7 @@ def list_commits(call: Call) -> Response:
     start = call.commit_sha(call.query.get("sha", where.default_branch))
     path = ["--", call.query["path"]] if call.query.get("path") else []
     shas = git.run("--literal-pathspecs", "rev-list", "--max-count=1000", start, *path).decode().split()
-    return paged(call, shas, lambda sha: present.commit(call.state, where, git.commit(sha)))
+    return paged(call, shas, lambda sha: present_git.commit(call.state, where, git.commit(sha)))
 
 
 def compare(call: Call) -> Response:
@@ -89,14 +92,14 @@ def compare(call: Call) -> Response:
         "permalink_url": f"{present.repository_page(state, where)}/compare/{base}...{head}",
         "diff_url": f"{page}.diff",
         "patch_url": f"{page}.patch",
-        "base_commit": present.commit(state, where, git.commit(base)),
-        "merge_base_commit": present.commit(state, where, git.commit(common)),
+        "base_commit": present_git.commit(state, where, git.commit(base)),
+        "merge_base_commit": present_git.commit(state, where, git.commit(common)),
         "status": status[bool(ahead), bool(behind)],
         "ahead_by": len(ahead),
         "behind_by": len(behind),
         "total_commits": len(ahead),
-        "commits": [present.commit(state, where, git.commit(sha)) for sha in ahead],
-        "files": [present.change(state, where, c, head) for c in git.changes(common, head)],
+        "commits": [present_git.commit(state, where, git.commit(sha)) for sha in ahead],
+        "files": [present_git.change(state, where, c, head) for c in git.changes(common, head)],
     }
     return reply(shown)
 
@@ -113,11 +116,11 @@ def get_content(call: Call) -> Response:
         raise not_found()
     if entry is None or entry.type == "tree":
         lines = git.entries(sha, path=path)
-        return reply([present.content(call.state, where, line, ref, None) for line in lines])
+        return reply([present_git.content(call.state, where, line, ref, None) for line in lines])
     blob = git.blob(entry.sha)
     if "raw" in call.headers.get("accept", ""):
         return Response(blob, media_type="application/vnd.github.raw; charset=utf-8")
-    return reply(present.content(call.state, where, entry, ref, blob))
+    return reply(present_git.content(call.state, where, entry, ref, blob))
 
 
 def put_content(call: Call) -> Response:
@@ -140,15 +143,15 @@ def put_content(call: Call) -> Response:
         tree = git.write_tree(head, [(old.mode if old else "100644", blob, path)])
     except (binascii.Error, GitError) as error:
         raise ApiError(422, "content is not valid Base64, or path is malformed") from error
-    who = pushes.signature(state, call.sender)
+    who = pushes.signature(call.sender)
     sha = git.write_commit(tree, [head], who, who, message)
     git.set_ref(pushes.HEADS + branch, sha, head)
     pushes.moved(state, where, pushes.HEADS + branch, head, sha, call.sender)
     entry = git.entry(sha, path)
     assert entry is not None
     shown = {
-        "content": present.content(state, where, entry, branch, None),
-        "commit": present.git_commit(state, where, git.commit(sha)),
+        "content": present_git.content(state, where, entry, branch, None),
+        "commit": present_git.git_commit(state, where, git.commit(sha)),
     }
     return reply(shown, 200 if old else 201)
 

@@ -183,10 +183,13 @@ def identify(state: State, authorization: str) -> Identity:
 
 
 def _check_jwt(state: State, value: str) -> None:
-    required = {"require": ["iss", "iat", "exp"]}
     try:
         claims = jwt.decode(
-            value, state.app.public_key_pem, algorithms=["RS256"], leeway=JWT_DRIFT_S, options={**required}
+            value,
+            state.app.public_key_pem,
+            algorithms=["RS256"],
+            leeway=JWT_DRIFT_S,
+            options={"require": ["iss", "iat", "exp"]},
         )
     except jwt.ExpiredSignatureError as error:
         raise ApiError(401, "'Expiration time' claim ('exp') must be a numeric value representing the future time at "

@@ -1,4 +1,4 @@
-"""Deliver events to the App's webhook, signed, in order, once each: like GitHub, the sandbox never retries by itself."""
+"""Deliver events to the App's webhook: signed, in order, once each. Like GitHub, never retry by itself."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def redeliver(state: State, delivery: Delivery) -> None:
 def work(state: State) -> None:
     """Deliver until a None comes; runs in its own thread."""
     held: Delivery | None = None
-    while (delivery := state.outbox.get()) is not None:
+    while (delivery := state.outbox.get()) is not None and not state.closing.is_set():
         if held is None and state.faults.take("out_of_order_delivery", delivery.event):
             held = delivery
             # Nothing may follow; the one that waits to be overtaken goes out then.

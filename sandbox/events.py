@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from sandbox import present, present_work
+from sandbox import present, present_git, present_pulls, present_work
 from sandbox.deliver import send
 from sandbox.gitrepo import ZERO
-from sandbox.state import Account, CheckRun, Comment, Installation, Issue, Job, Json, Repository, Run, State, node_id
+from sandbox.state import (
+    Account,
+    CheckRun,
+    Comment,
+    Installation,
+    Issue,
+    Job,
+    Json,
+    Repository,
+    Run,
+    State,
+    node_id,
+    stamp,
+)
 
 
 def _announce(state: State, event: str, where: Repository, sender: Account, body: Json) -> None:
@@ -33,8 +46,8 @@ def ping(state: State) -> None:
         "config": {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": state.hook.url or ""},
         "app_id": state.app.id,
         "deliveries_url": present.api(state, "/app/hook/deliveries"),
-        "created_at": present.stamp(state.started_at),
-        "updated_at": present.stamp(state.started_at),
+        "created_at": stamp(state.started_at),
+        "updated_at": stamp(state.started_at),
     }
     send(state, "ping", {"zen": "Keep it logically awesome.", "hook_id": state.hook_id, "hook": hook})
 
@@ -71,7 +84,7 @@ def push(state: State, where: Repository, ref: str, before: str, after: str, sen
         main = git.resolve(where.default_branch)
         base = main if created and main != after else before
         shas = [after] if base in (ZERO, None) else git.between(str(base), after)[-20:]
-    commits = [present.pushed_commit(state, where, git.commit(sha)) for sha in shas]
+    commits = [present_git.pushed_commit(state, where, git.commit(sha)) for sha in shas]
     for commit, sha in zip(commits, shas, strict=True):
         parents = git.commit(sha).parents
         changes = git.changes(parents[0], sha) if parents else []
@@ -81,7 +94,7 @@ def push(state: State, where: Repository, ref: str, before: str, after: str, sen
             ("modified", ("modified", "renamed")),
         ):
             commit[field] = [c.path for c in changes if c.status in statuses]
-    head = None if deleted else present.pushed_commit(state, where, git.commit(after))
+    head = None if deleted else present_git.pushed_commit(state, where, git.commit(after))
     page = present.repository_page(state, where)
     body: Json = {
         "ref": ref,
@@ -131,8 +144,8 @@ def check_run(state: State, action: str, check: CheckRun, sender: Account, ident
         "after": check.head_sha,
         "pull_requests": shown["pull_requests"],
         "app": present.app(state, check.app),
-        "created_at": shown["started_at"] or present.stamp(state.started_at),
-        "updated_at": shown["started_at"] or present.stamp(state.started_at),
+        "created_at": shown["started_at"] or stamp(state.started_at),
+        "updated_at": shown["started_at"] or stamp(state.started_at),
     }
     body: Json = {"action": action, "check_run": shown}
     if identifier is not None:
@@ -143,7 +156,7 @@ def check_run(state: State, action: str, check: CheckRun, sender: Account, ident
 def pull_request(
     state: State, action: str, where: Repository, issue: Issue, sender: Account, before: str | None = None
 ) -> None:
-    body: Json = {"action": action, "number": issue.number, "pull_request": present_work.pull(state, where, issue)}
+    body: Json = {"action": action, "number": issue.number, "pull_request": present_pulls.pull(state, where, issue)}
     if before is not None:
         body |= {"before": before, "after": issue.pull.head_sha if issue.pull else before}
     _announce(state, "pull_request", where, sender, body)
@@ -154,11 +167,20 @@ def issues(state: State, action: str, where: Repository, issue: Issue, sender: A
 
 
 def issue_comment(
-    state: State, action: str, where: Repository, issue: Issue, comment: Comment, sender: Account
+    state: State,
+    action: str,
+    where: Repository,
+    issue: Issue,
+    comment: Comment,
+    sender: Account,
+    before: str | None = None,
 ) -> None:
+    """`before` is the comment's old text, for `edited`."""
     body: Json = {
         "action": action,
         "issue": present_work.issue(state, where, issue),
         "comment": present_work.comment(state, where, issue, comment),
     }
+    if before is not None:
+        body["changes"] = {"body": {"from": before}}
     _announce(state, "issue_comment", where, sender, body)

@@ -160,6 +160,9 @@ def rerun(state: State, run: Run, only: set[int] | None, actor: Account) -> None
 
 def _start_attempt(state: State, run: Run, parsed: workflow.Workflow, only: set[int] | None, actor: Account) -> None:
     with state.lock:
+        if state.closing.is_set():
+            state.busy_runs -= 1
+            return
         before = run.jobs_of(run.attempt)
         again = {job.key for job in before if only is None or job.id in only}
         for job in parsed.jobs:

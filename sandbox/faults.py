@@ -1,4 +1,4 @@
-"""Faults that can be switched on: the ways in which GitHub really misbehaves, each limited by a count or a probability."""
+"""Faults that can be switched on: how GitHub really misbehaves, each limited by a count or a probability."""
 
 from __future__ import annotations
 

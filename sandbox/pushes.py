@@ -1,8 +1,6 @@
-"""What follows when a branch moves: the push event, pull requests that follow their branch, workflows. Call with the lock held."""
+"""What follows when a branch moves: the push event, pull requests, workflows. Call with the lock held."""
 
 from __future__ import annotations
-
-from datetime import datetime
 
 from sandbox import events, execution
 from sandbox.gitrepo import ZERO, Signature
@@ -41,7 +39,7 @@ def run_pull_workflows(state: State, where: Repository, issue: Issue, action: st
     """Start the `pull_request` workflows on the merge of head and base; none when they conflict, as on GitHub."""
     pull = issue.pull
     assert pull is not None
-    merge = merge_commit(where, pull.base_sha, pull.head_sha, signature(state, sender), f"Merge {pull.head_sha}")
+    merge = merge_commit(where, pull.base_sha, pull.head_sha, signature(sender), f"Merge {pull.head_sha}")
     if merge is None:
         return
     execution.start_for(
@@ -85,6 +83,6 @@ def merge_commit(where: Repository, base: str, head: str, who: Signature, messag
     return None if tree is None else where.git.write_commit(tree, [base, head], who, who, message)
 
 
-def signature(state: State, who: Account, at: datetime | None = None) -> Signature:
+def signature(who: Account) -> Signature:
     host = "users.noreply.github.com"
-    return Signature(who.login, f"{who.id}+{who.login}@{host}", at or now())
+    return Signature(who.login, f"{who.id}+{who.login}@{host}", now())

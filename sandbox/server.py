@@ -20,11 +20,11 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 from starlette.applications import Starlette
 
-from sandbox import deliver, githttp, index, web
+from sandbox import deliver, githttp, index, pages, web
 from sandbox.state import App, Hook, State
 
 HOST = "127.0.0.1"
-START_WAIT_S = 10.0
+WAIT_S = 10.0
 
 
 class Sandbox:
@@ -47,7 +47,12 @@ class Sandbox:
         app = App(app_id, app_slug, app_slug.replace("-", " ").title(), pem)
         self.state = State(root.absolute(), owner=owner, app=app, hook=Hook(webhook_url, webhook_secret))
         self.state.admin_token = secrets.token_urlsafe(24)
-        routes = [*index.routes(packages), *web.routes(self.state), *githttp.routes(self.state)]
+        routes = [
+            *index.routes(packages),
+            *web.routes(self.state),
+            *githttp.routes(self.state),
+            *pages.routes(self.state),
+        ]
         self._app = Starlette(routes=routes)
         self._threads: list[threading.Thread] = []
         self._loop = asyncio.new_event_loop()
@@ -81,7 +86,7 @@ class Sandbox:
         self._loop.run_until_complete(self._server.serve())
 
     def _wait_until_up(self) -> None:
-        deadline = time.monotonic() + START_WAIT_S
+        deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:
             try:
                 with urllib.request.urlopen(f"{self.state.base_url}/_sandbox/idle", timeout=1):
@@ -91,18 +96,20 @@ class Sandbox:
         raise TimeoutError("the sandbox did not start")
 
     def stop(self) -> None:
-        """Cancel what runs, stop serving, end the threads."""
-        for run in self.state.runs.values():
-            run.cancelled.set()
+        """Stop serving, cancel what runs, end the threads. What waits for delivery is dropped."""
         self.state.closing.set()
-        self.state.pool.shutdown(wait=True, cancel_futures=True)
         self.state.outbox.put(None)
         if self._server is not None:
             self._loop.call_soon_threadsafe(self._server.stop)
         for thread in self._threads:
-            thread.join(timeout=START_WAIT_S)
-        if not self._loop.is_running():
-            self._loop.close()
+            thread.join(timeout=WAIT_S)
+        deadline = time.monotonic() + WAIT_S
+        while self.state.busy_runs and time.monotonic() < deadline:
+            for run in list(self.state.runs.values()):
+                run.cancelled.set()
+            time.sleep(0.01)
+        self.state.pool.shutdown(wait=True)
+        self._loop.close()
 
 
 def _free_port() -> int:

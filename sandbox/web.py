@@ -1,4 +1,4 @@
-"""The HTTP side: turns requests into calls, checks who calls, plays the faults, writes GitHub's headers and the request log."""
+"""The HTTP side: turns requests into calls, checks who calls, plays the faults, writes headers and the request log."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = 5_000
 def routes(state: State) -> list[HttpRoute]:
     """The API, the admin API and the log links."""
 
-    async def unknown(request: Request) -> Response:
+    async def unknown(_: Request) -> Response:
         return not_found().response()
 
     return [
@@ -53,6 +53,8 @@ def _http_route(state: State, prefix: str, route: Route) -> HttpRoute:
 
 def _answer(state: State, route: Route, request: Request, raw: bytes, *, logged: bool) -> Response:
     if not logged:
+        if not _local(state, request):
+            return ApiError(403, "The sandbox takes orders from local programs, not from web pages").response()
         return _handle(state, route, request, raw, Identity())
     subject = f"{request.method} {request.url.path}"
     slow = state.faults.take("slow", subject)
@@ -76,6 +78,12 @@ def _answer(state: State, route: Route, request: Request, raw: bytes, *, logged:
     _log(state, request, raw, identity, answer.status_code)
     answer.headers.update(_headers(state))
     return answer
+
+
+def _local(state: State, request: Request) -> bool:
+    """Whether a program, not a page in a browser, calls: who may push here may run code on this machine."""
+    host = request.headers.get("host", "")
+    return "origin" not in request.headers and f"http://{host}" == state.base_url
 
 
 def _headers(state: State) -> dict[str, str]:
