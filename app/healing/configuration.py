@@ -29,7 +29,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from app.domain.policy import Limits, Mode, Policy
+from app.domain.policy import Limits, Mode, Policy, min_mode
 
 PATH = ".github/heal.yml"
 REPOSITORY = PATH
@@ -37,6 +37,7 @@ OWNER = f"the owner's {PATH}"
 
 _MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 20
+_MAX_VALUES = 2_000
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
 _DURATION = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 _DAY_S = 24 * 3600
@@ -172,7 +173,7 @@ def resolve(
             policy = _overlay(policy, file, origin)
     if broken:
         because = f"{' and '.join(broken)} (not valid)"
-        policy = replace(policy, mode=Mode.OBSERVE, origin={**policy.origin, "mode": because})
+        policy = replace(policy, mode=min_mode(policy.mode, Mode.OBSERVE), origin={**policy.origin, "mode": because})
     return Configured(policy, tuple(problems))
 
 
@@ -285,10 +286,12 @@ def _parse(text: str) -> _Document:
 
 
 def _refuse_extras(events: Iterable[Any]) -> None:
-    """Refuse what the format does not need and an attacker does: aliases, anchors, tags, directives, deep nesting."""
+    """Refuse what the format does not need and an attacker does: aliases, anchors, tags, directives, depth, length."""
     depth = documents = 0
-    for event in events:
+    for count, event in enumerate(events):
         line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if count > _MAX_VALUES:
+            raise _Unreadable(f"more than {_MAX_VALUES} keys and values", line, column)
         if isinstance(event, AliasEvent) or (isinstance(event, NodeEvent) and event.anchor is not None):
             raise _Unreadable("anchors and aliases (& and *) are not allowed; write the value out", line, column)
         if isinstance(event, (ScalarEvent, CollectionStartEvent)) and event.tag is not None:

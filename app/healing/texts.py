@@ -119,7 +119,7 @@ def why_text(record: Record) -> str:
 
 def reply_text(answer: str) -> str:
     """The answer to a `/heal` command, from one plain line in which backticks enclose commands."""
-    parts = mask(answer).split("`")
+    parts = mask(clean(answer[:8_192])).split("`")
     rendered = [code_span(part) if index % 2 else inline(part, 1_000) for index, part in enumerate(parts)]
     text = " ".join(part for part in rendered if part)
     return re.sub(r"` (?=[.,:;?!)](?: |$))", "`", text)
@@ -135,7 +135,7 @@ def config_check_text(problems: Sequence[Problem]) -> CheckText:
     else:
         title = "valid"
     annotations = [
-        Annotation(problem.level, shorten(mask(problem.message), 500), PATH, problem.line)
+        Annotation(problem.level, shorten(_flat(problem.message), 500), PATH, problem.line)
         for problem in problems
         if problem.origin == REPOSITORY
     ]
@@ -316,7 +316,7 @@ def _link(label: object, url: object) -> Markdown:
 
 def _told(value: object, limit: int) -> str:
     """Masked, and not much longer than will be shown: a secret is masked whole before the text is cut."""
-    return mask(str(value)[: limit + 4_096])
+    return mask(clean(str(value)[: limit + 4_096]))
 
 
 _ENVIRONMENT = Environment(

@@ -12,7 +12,7 @@ from urllib.parse import quote
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*+[ -/]*+[@-~]?|\][^\x07\x1b\n]*+(?:\x07|\x1b\\)?|[@-Z\\^_]?)")
 _UNUSUAL = re.compile(r"[^\n\t\x20-\x7e]")
 _RUN = re.compile(r"`+")
-_WORD = re.compile(r"[(\"“]?[^\W\d_]+(?:['’-][^\W\d_]+)*[\"”]?\)?[.,:;!?]?")
+_WORD = re.compile(r"[(\"“]?[^\W\d_]+(?:['’-][^\W\d_]+)*[\"”]?\)?[.,:;!?…]?")
 _NUMBER = re.compile(r"[0-9]{1,6}(?:[.,][0-9]{1,6})?%?,?")
 _HEX = re.compile(r"[0-9a-fA-F]{7,}")
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9.:-]{1,255}(?:[/?#][!-~]{0,1500})?")

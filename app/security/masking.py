@@ -9,13 +9,15 @@ from bisect import bisect_right
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from app.security.markdown import clean
+
 MASK = "***"
 _MAX_DEPTH = 8
 
 _KNOWN = re.compile(
     r"""
-      (?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9_.-]{16,}+            # GitHub tokens; they have no fixed length any more
-    | (?<![A-Za-z0-9])github_pat_[A-Za-z0-9_]{16,}+
+      gh[pousr]_[A-Za-z0-9_.-]{16,}+            # GitHub tokens; they have no fixed length any more
+    | github_pat_[A-Za-z0-9_]{16,}+
     | (?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?  # JWT
     | (?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])  # AWS key id
     | (?<![A-Za-z0-9])xox[a-z]-[A-Za-z0-9-]{10,}+               # Slack
@@ -32,7 +34,7 @@ _KNOWN = re.compile(
 )
 _PEM_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY-----")
 _PEM_END = re.compile(r"-----END (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY-----")
-_PEM_BODY = re.compile(r"[A-Za-z0-9+/=\s\\]*+")
+_PEM_BODY = re.compile(r"(?:(?:\s|\\[nr])*+(?:(?:Proc-Type|DEK-Info):[^\n]{0,200}+|[A-Za-z0-9+/=]{16,}+))*+")
 _PEM_MOST = 16_384
 _URL_LOGIN = re.compile(r"(?<=://)(?:[^\s/@:]{0,256}+:[^\s/]{1,256}|[^\s/@:]{16,256}+)@")
 _BEARER = re.compile(r"(?i)\b(bearer|basic)([ \t]{1,4})([A-Za-z0-9._~+/=-]{8,}+)")
@@ -47,7 +49,10 @@ _HARMLESS = re.compile(r"(?i)-?[0-9]{1,7}(?:\.[0-9]{1,6})?|true|false|none|null|
 
 
 def mask(text: str) -> str:
-    """The text with `***` in place of every secret that can be told. Keeps the number of lines."""
+    """The text with `***` in place of every secret that can be told. Keeps the number of lines.
+
+    Give it text that went through `clean`: an invisible character inside a secret would hide it.
+    """
     text = _KNOWN.sub(MASK, _without_keys(text))
     text = _URL_LOGIN.sub(f"{MASK}@", text)
     text = _BEARER.sub(rf"\1\2{MASK}", text)
@@ -100,7 +105,7 @@ def mask_event(logger: Any, method: str, event: MutableMapping[str, Any]) -> Mut
 
 def _safe(value: Any, depth: int) -> Any:
     if isinstance(value, str):
-        return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), mask(value))
+        return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), mask(clean(value)))
     if isinstance(value, bytes):
         return _safe(value.decode(errors="replace"), depth)
     if depth >= _MAX_DEPTH:

@@ -253,7 +253,11 @@ HOSTILE = (
     "@everyone see #1 and GH-12, acme/models#3, https://evil.example/x www.evil.example a@evil.example "
     "![i](https://evil.example/i.png) [l](javascript:alert(1)) <img src=x onerror=alert(1)> <script>x</script> "
     "</details> <!-- heal:0 --> `` ` ``` ~~~ **bold** _it_ | a | b | \u202eevil\u200b \x1b[31mred\x1b[0m "
-    "{{ 7*7 }} {% raw %} 5d41402abc4b2a76b9719d911017c592 https://user:hunter2@evil.example token=" + SECRET + "\r\n"
+    "{{ 7*7 }} {% raw %} 5d41402abc4b2a76b9719d911017c592 https://user:hunter2@evil.example token="
+    + SECRET
+    + " ghs_\u200b"
+    + SECRET[4:]
+    + "\r\n"
     "# heading\n- list\n```\n> quote\n@everyone\n</details>\n[a]: https://evil.example\n| x |\n|---|\n===\n"
     "    indented @x\n"
 )
@@ -364,7 +368,7 @@ def test_hostile_text_does_nothing_in_any_text(state: State) -> None:
 @pytest.mark.parametrize("state", list(State))
 def test_no_secret_and_no_invisible_character_is_told(state: State) -> None:
     for name, text in texts_of(state).items():
-        for part in (SECRET, "hunter2", "\u202e", "\u200b", "\x1b", "\r"):
+        for part in (SECRET, SECRET[4:], "hunter2", "\u202e", "\u200b", "\x1b", "\r"):
             assert part not in text, name
     check = texts.check_text([hostile(state)], dashboard_url=DASHBOARD)
     assert SECRET not in repr(check)
