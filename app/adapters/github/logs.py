@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import BinaryIO
 
+import re2
+
 from app.domain.errors import Malformed
 from app.domain.evidence import Annotation, Job, JobLog, JobStep, LogPart
 
@@ -32,10 +34,7 @@ ZIP_NAME_CHARACTERS = 90
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?Z ?")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_ALARM = re.compile(
-    r"##\[error\]|\berror\b|exception|traceback|\bfatal\b|\bfail(?:ed|ure)?\b|killed|out of memory|\bnan\b|Error\b",
-    re.IGNORECASE,
-)
+_ALARM = re2.compile(r"(?i)error|exception|traceback|\bfatal\b|\bfail(?:ed|ure)?\b|killed|out of memory|\bnan\b")
 _RUN, _POST, _COMPLETE = "##[group]Run ", "Post job cleanup.", "Cleaning up orphan processes"
 _NOT_MAIN = ("Set up job", "Set up runner", "Complete job", "Initialize containers", "Stop containers")
 
@@ -128,6 +127,9 @@ def _plain_lines(stream: BinaryIO) -> Iterator[str]:
     while chunk := stream.read(CHUNK_BYTES):
         *ended, rest = chunk.split(b"\n")
         for piece in ended:
+            if not held and len(piece) <= LINE_CHARACTERS and b"\r" not in piece:
+                yield _plain(piece)
+                continue
             _hold(held, piece)
             yield _plain(held)
             held.clear()
@@ -145,14 +147,19 @@ def _hold(held: bytearray, piece: bytes) -> None:
         held += piece[rewrite + 1 :][:room]
 
 
-def _plain(raw: bytearray) -> str:
-    text = raw.decode("utf-8", "replace").lstrip("\ufeff")
+def _plain(raw: bytes | bytearray) -> str:
+    text = raw.decode("utf-8", "replace")
+    if text.isspace() or not text:
+        return ""
+    text = text.lstrip("\ufeff")
     stamp = _TIMESTAMP.match(text)
     if stamp:
         text = text[stamp.end() :].lstrip("\ufeff")
     if "\x1b" in text:
         text = _ANSI.sub("", text)
-    return _CONTROL.sub("", text)[:LINE_CHARACTERS].rstrip()
+    if not text.isprintable():
+        text = _CONTROL.sub("", text)
+    return text[:LINE_CHARACTERS].rstrip()
 
 
 class _Block:
@@ -185,7 +192,7 @@ class _Block:
             return
         self._tail.append((number, text))
         self._room[2] -= len(text)
-        if _ALARM.search(text):
+        if text and _ALARM.search(text):
             self._alarms.append(number)
         while len(self._tail) > TAIL_LINES or self._room[2] < 0:
             self._leave_tail()
