@@ -189,10 +189,10 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
     """Every key of the policy in force: key, value, and the file (or "default") that it comes from."""
     policy = configured.policy
     limits = policy.limits
-    rows: list[tuple[str, str]] = [("mode", policy.mode)]
-    rows += [(f"detectors.{kind}", mode) for kind, mode in sorted(policy.detectors.items())]
+    rows: list[tuple[str, str]] = [("mode", str(policy.mode))]
+    rows += [(f"detectors.{kind}", str(mode)) for kind, mode in sorted(policy.detectors.items())]
     rows += [(f"detectors.{kind}.min_confidence", f"{least:g}") for kind, least in sorted(policy.confidence.items())]
-    rows += [(f"actions.{kind}", mode) for kind, mode in sorted(policy.actions.items())]
+    rows += [(f"actions.{kind}", str(mode)) for kind, mode in sorted(policy.actions.items())]
     rows += [
         ("limits.open_pulls", str(limits.open_pulls)),
         ("limits.pulls_per_day", str(limits.pulls_per_day)),

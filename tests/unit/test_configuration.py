@@ -4,7 +4,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.policy import Limits, Mode, Policy
@@ -215,6 +215,7 @@ def test_a_bomb_is_a_problem_like_any_other(text: str) -> None:
     assert configured.policy.mode is Mode.OBSERVE
 
 
+@settings(deadline=None)
 @given(
     st.text() | st.lists(st.sampled_from([*"{}[]:,-&*!|>%@`'\"#?\n\t 1", "version: 1\n", "mode: auto\n"])).map("".join)
 )

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.finding import Finding, Severity
@@ -57,6 +57,7 @@ def walked(signals: list[Signal]) -> list[tuple[State, Signal, State]]:
 walks = st.lists(st.sampled_from(Signal), max_size=60).map(walked)
 
 
+@settings(deadline=None)
 @given(walks)
 def test_a_persons_no_is_lifted_only_by_a_person_or_by_the_world(steps: list[tuple[State, Signal, State]]) -> None:
     for before, signal, after in steps:
@@ -64,6 +65,7 @@ def test_a_persons_no_is_lifted_only_by_a_person_or_by_the_world(steps: list[tup
             assert signal in (Signal.RETRIED, Signal.RECOVERED)
 
 
+@settings(deadline=None)
 @given(walks)
 def test_only_proof_of_an_applied_repair_heals(steps: list[tuple[State, Signal, State]]) -> None:
     for before, signal, after in steps:
@@ -71,6 +73,7 @@ def test_only_proof_of_an_applied_repair_heals(steps: list[tuple[State, Signal, 
             assert (before, signal) == (State.VERIFYING, Signal.PROVEN)
 
 
+@settings(deadline=None)
 @given(walks)
 def test_a_repair_is_applied_only_after_somebody_or_the_policy_acted(steps: list[tuple[State, Signal, State]]) -> None:
     allowed = False
@@ -83,6 +86,7 @@ def test_a_repair_is_applied_only_after_somebody_or_the_policy_acted(steps: list
             allowed = False
 
 
+@settings(deadline=None)
 @given(walks)
 def test_an_escalated_incident_stays_until_a_person_or_the_world_moves_it(
     steps: list[tuple[State, Signal, State]],
@@ -92,6 +96,7 @@ def test_an_escalated_incident_stays_until_a_person_or_the_world_moves_it(
             assert signal in (Signal.RETRIED, Signal.REJECTED, Signal.RECOVERED)
 
 
+@settings(deadline=None)
 @given(walks)
 def test_being_found_again_never_disturbs_what_is_under_way(steps: list[tuple[State, Signal, State]]) -> None:
     for before, signal, after in steps:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.domain.finding import Finding, Remedy, Severity
@@ -217,6 +217,7 @@ branches = st.sampled_from(["main", "release/1", "feature"])
 reasons = st.sampled_from(["", "main has moved on"])
 
 
+@settings(deadline=None)
 @given(remedies, policies, histories, branches, reasons, st.booleans(), modes)
 def test_a_stricter_mode_is_never_bolder(
     remedy: Remedy | None, policy: Policy, history: History, branch: str, stale: str, fork: bool, mode: Mode
@@ -233,6 +234,7 @@ def test_a_stricter_mode_is_never_bolder(
         assert BOLDNESS[after.verdict] <= BOLDNESS[before.verdict]
 
 
+@settings(deadline=None)
 @given(remedies, policies, histories, branches)
 def test_nothing_is_done_while_paused_stale_or_from_a_fork(
     remedy: Remedy | None, policy: Policy, history: History, branch: str
@@ -246,6 +248,7 @@ def test_nothing_is_done_while_paused_stale_or_from_a_fork(
         assert decision.verdict is Verdict.LEAVE
 
 
+@settings(deadline=None)
 @given(remedies, policies, histories, branches, reasons, st.booleans())
 def test_the_verdict_follows_from_the_trace(
     remedy: Remedy | None, policy: Policy, history: History, branch: str, stale: str, fork: bool

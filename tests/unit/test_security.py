@@ -2,7 +2,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -39,6 +39,7 @@ HARMLESS = {"paragraph_open", "paragraph_close", "inline", "text", "code_inline"
 LINKED = re.compile(r"@\w|#\d|GH-\d|://|www\.\w|\b[0-9a-f]{7,}\b|\w@\w")
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_inline_text_is_words_and_code_only(text: str) -> None:
     for kind, content in nodes(f"Before: {inline(text)}"):
@@ -46,12 +47,14 @@ def test_inline_text_is_words_and_code_only(text: str) -> None:
         assert kind != "text" or not LINKED.search(content)
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_inline_text_begins_no_block_of_its_own(text: str) -> None:
     assert {kind for kind, _ in nodes(inline(text))} <= HARMLESS
     assert "\n" not in inline(text)
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_a_cell_is_one_cell(text: str) -> None:
     rendered = nodes(f"| a | b |\n|---|---|\n| {cell(text)} | end |")
@@ -60,12 +63,14 @@ def test_a_cell_is_one_cell(text: str) -> None:
     assert not {kind for kind, _ in rendered} & {"link_open", "image", "html_inline", "html_block"}
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_a_code_block_is_closed_by_its_own_fence_only(text: str) -> None:
     rendered = nodes(f"{code_block(text)}\n\nafter")
     assert [kind for kind, _ in rendered] == ["fence", "paragraph_open", "inline", "text", "paragraph_close"]
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_a_code_span_is_one_code_span(text: str) -> None:
     kinds = [kind for kind, _ in nodes(f"a {code_span(text)} b")]
@@ -73,6 +78,7 @@ def test_a_code_span_is_one_code_span(text: str) -> None:
     assert kinds.count("code_inline") <= 1
 
 
+@settings(deadline=None)
 @given(NASTY, NASTY)
 def test_a_link_goes_nowhere_else(label: str, url: str) -> None:
     for token in RENDERER.parse(link(label, url)):
@@ -83,6 +89,7 @@ def test_a_link_goes_nowhere_else(label: str, url: str) -> None:
     assert {child.type for child in inner} <= HARMLESS | {"link_open", "link_close"}
 
 
+@settings(deadline=None)
 @given(NASTY)
 def test_nothing_invisible_and_no_terminal_code_is_left(text: str) -> None:
     left = clean(text)
@@ -192,6 +199,7 @@ def test_what_is_no_secret_stays(line: str) -> None:
     assert mask(line) == line
 
 
+@settings(deadline=None)
 @given(NASTY | st.text())
 def test_masking_keeps_the_number_of_lines(text: str) -> None:
     assert mask(text).count("\n") == text.count("\n")
@@ -252,6 +260,7 @@ def test_a_mark_is_known_only_by_its_secret_and_effect() -> None:
     assert not matches(b"secret", "effect-1", "Hello")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_a_mark_shows_nothing_whatever_the_effect(effect_key: str) -> None:
     assert re.fullmatch(r"<!-- heal:[0-9a-f]{32} -->", marker(b"secret", effect_key))
