@@ -16,6 +16,8 @@ from pathlib import Path
 from sandbox.catalogue import PACKAGES
 from sandbox.server import Sandbox
 
+BANNER = "sandbox: runs the workflows of the repositories put into it, with your rights; listens on 127.0.0.1 only\n"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT or, with --exit-with-parent, the end of standard input."""
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     url = sandbox.start(options.port)
+    sys.stderr.write(BANNER)
     ready = {"url": url, "api": f"{url}/api/v3", "pid": os.getpid(), "admin_token": sandbox.admin_token}
     sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
@@ -44,7 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _watch_stdin(ended: threading.Event) -> None:
-    while sys.stdin.buffer.read(4096):
+    # Unbuffered: a thread that sits in a buffered read makes the interpreter abort when it ends.
+    while os.read(sys.stdin.fileno(), 4096):
         pass
     ended.set()
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from starlette.responses import RedirectResponse, Response
 
-from sandbox import execution, present_work
+from sandbox import execution, present, present_work
 from sandbox.call import ApiError, Call, Route, invalid, not_found, paged, reply
 from sandbox.state import Job, Run, WorkflowFile
 
@@ -70,11 +70,30 @@ def list_jobs(call: Call) -> Response:
     return paged(call, jobs, lambda j: present_work.job(call.state, run, j), "jobs")
 
 
-def list_attempt_jobs(call: Call) -> Response:
-    run = call.run
+def get_attempt(call: Call) -> Response:
+    """The run as it stood at the end of an earlier attempt, or as it stands in the current one."""
+    run, attempt = call.run, _attempt(call)
+    shown = present_work.run(call.state, run)
+    if attempt < run.attempt:
+        url = present.repository_api(call.state, run.repository)
+        shown |= {
+            "run_attempt": attempt,
+            "status": "completed",
+            "conclusion": execution.conclusion_of(run.jobs_of(attempt)),
+            "previous_attempt_url": f"{url}/actions/runs/{run.id}/attempts/{attempt - 1}" if attempt > 1 else None,
+        }
+    return reply(shown)
+
+
+def _attempt(call: Call) -> int:
     attempt = call.number("attempt")
-    if attempt > run.attempt:
+    if not 1 <= attempt <= call.run.attempt:
         raise not_found()
+    return attempt
+
+
+def list_attempt_jobs(call: Call) -> Response:
+    run, attempt = call.run, _attempt(call)
     return paged(call, run.jobs_of(attempt), lambda j: present_work.job(call.state, run, j), "jobs")
 
 
@@ -196,6 +215,7 @@ ROUTES = (
     Route("GET", "/repos/{owner}/{repo}/actions/runs", list_runs, "actions:read"),
     Route("GET", _RUN, get_run, "actions:read"),
     Route("GET", f"{_RUN}/jobs", list_jobs, "actions:read"),
+    Route("GET", f"{_RUN}/attempts/{{attempt}}", get_attempt, "actions:read"),
     Route("GET", f"{_RUN}/attempts/{{attempt}}/jobs", list_attempt_jobs, "actions:read"),
     Route("GET", f"{_RUN}/logs", get_run_logs, "actions:read"),
     Route("GET", f"{_RUN}/artifacts", list_artifacts, "actions:read"),

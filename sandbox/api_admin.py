@@ -15,7 +15,7 @@ from sandbox.call import ApiError, Call, Route, not_found, reply
 from sandbox.gitrepo import ZERO, GitRepository
 from sandbox.state import Installation, Json, Repository, State, Token, now
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+NAME = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 LEVELS = ("admin", "write", "read", "none")
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from sandbox import present
-from sandbox.call import ORDER, ApiError, Call, Route, not_found, paged, reply
+from sandbox.call import ORDER, ApiError, Call, Route, not_found, page_size, paged, reply
 from sandbox.deliver import redeliver
 from sandbox.state import Delivery, Installation, Json, Token, now, stamp
 
@@ -22,7 +22,7 @@ def get_app(call: Call) -> Response:
 
 def list_deliveries(call: Call) -> Response:
     """Newest first; the cursor is the id of the last delivery seen."""
-    size = min(int(call.query.get("per_page", "30")), 100)
+    size = page_size(call)
     found = sorted(call.state.deliveries, key=lambda d: d.id, reverse=True)
     if call.query.get("status") in ("success", "failure"):
         found = [d for d in found if (200 <= d.status_code < 300) == (call.query["status"] == "success")]

@@ -144,7 +144,7 @@ def reply(body: Any, status: int = 200, headers: Mapping[str, str] | None = None
 def paged(call: Call, items: Iterable[Any], show: Callable[[Any], Json], wrap: str = "") -> Response:
     """One page of `items` with a Link header; inside an object with `total_count` when `wrap` names the list."""
     every = list(items)
-    size = min(max(_positive(call.query.get("per_page"), 30), 1), 100)
+    size = page_size(call)
     page = max(_positive(call.query.get("page"), 1), 1)
     last = max((len(every) + size - 1) // size, 1)
     shown = [show(item) for item in every[(page - 1) * size : page * size]]
@@ -160,6 +160,10 @@ def paged(call: Call, items: Iterable[Any], show: Callable[[Any], Json], wrap: s
             links.append(f'<{call.state.base_url}{call.path}?{query}>; rel="{name}"')
     headers = {"Link": ", ".join(links)} if links else {}
     return reply({"total_count": len(every), wrap: shown} if wrap else shown, 200, headers)
+
+
+def page_size(call: Call) -> int:
+    return min(max(_positive(call.query.get("per_page"), 30), 1), 100)
 
 
 def _positive(text: str | None, default: int) -> int:

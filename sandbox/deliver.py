@@ -9,11 +9,13 @@ import json
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from sandbox.state import Delivery, Json, Repository, State, now
 
 TIMEOUT_S = 10.0
+OVERTAKE_S = 1.0
 KEEP_RESPONSE_BYTES = 10_000
 
 
@@ -47,17 +49,23 @@ def work(state: State) -> None:
         if held is None and state.faults.take("out_of_order_delivery", delivery.event):
             held = delivery
             # Nothing may follow; the one that waits to be overtaken goes out then.
-            threading.Timer(1.0, state.outbox.put, [held]).start()
+            _later(OVERTAKE_S, state.outbox.put, held)
             continue
         if held is not None and delivery is not held:
             _attempt(state, delivery)
             continue
         late = state.faults.take("late_delivery", delivery.event) if delivery is not held else None
         if late:
-            threading.Timer(late.seconds, _attempt, [state, delivery]).start()
+            _later(late.seconds, _attempt, state, delivery)
             continue
         held = None
         _attempt(state, delivery)
+
+
+def _later(seconds: float, what: Callable[..., None], *arguments: object) -> None:
+    timer = threading.Timer(seconds, what, arguments)
+    timer.daemon = True
+    timer.start()
 
 
 def _enqueue(state: State, delivery: Delivery) -> None:

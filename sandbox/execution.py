@@ -222,12 +222,16 @@ def _drive(state: State, run: Run, parsed: workflow.Workflow, jobs: list[Job], i
                 done[job.key] = result.conclusion
                 _settle(state, run, job, result, result.conclusion)
     with state.lock:
-        conclusions = {job.conclusion for job in run.jobs_of(run.attempt)}
-        order = ("cancelled", "failure", "success", "skipped")
-        run.conclusion = next(c for c in order if c in conclusions)
+        run.conclusion = conclusion_of(run.jobs_of(run.attempt))
         run.status, run.updated_at = "completed", now()
         events.workflow_run(state, "completed", run)
         state.busy_runs -= 1
+
+
+def conclusion_of(jobs: list[Job]) -> str:
+    """What a run concludes from its jobs, all of them completed. A run without jobs has failed to start."""
+    conclusions = {job.conclusion for job in jobs}
+    return next((c for c in ("cancelled", "failure", "success", "skipped") if c in conclusions), "failure")
 
 
 def _execute(state: State, run: Run, job: Job, definition: workflow.Job, inputs: Mapping[str, str]) -> JobResult:

@@ -55,7 +55,7 @@ class Sandbox:
         ]
         self._app = Starlette(routes=routes)
         self._threads: list[threading.Thread] = []
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
 
     @property
@@ -67,6 +67,7 @@ class Sandbox:
         """Serve on `port` (0: a free one). Raises TimeoutError if the server does not come up."""
         port = port or _free_port()
         self.state.base_url = f"http://{HOST}:{port}"
+        self._loop = asyncio.new_event_loop()
         self._server = Server(
             self._app, address=HOST, port=port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
         )
@@ -82,8 +83,10 @@ class Sandbox:
 
     def _serve(self) -> None:
         assert self._server is not None
+        assert self._loop is not None
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._server.serve())
+        self._loop.close()
 
     def _wait_until_up(self) -> None:
         deadline = time.monotonic() + WAIT_S
@@ -99,7 +102,7 @@ class Sandbox:
         """Stop serving, cancel what runs, end the threads. What waits for delivery is dropped."""
         self.state.closing.set()
         self.state.outbox.put(None)
-        if self._server is not None:
+        if self._server is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._server.stop)
         for thread in self._threads:
             thread.join(timeout=WAIT_S)
@@ -109,7 +112,6 @@ class Sandbox:
                 run.cancelled.set()
             time.sleep(0.01)
         self.state.pool.shutdown(wait=True)
-        self._loop.close()
 
 
 def _free_port() -> int:

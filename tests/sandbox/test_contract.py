@@ -65,6 +65,7 @@ def _runs(github: Github, repo: str) -> None:
     github.call("GET", run)
     job = github.call("GET", f"{run}/jobs", filter="latest")["jobs"][0]
     github.call("GET", f"{run}/attempts/1/jobs")
+    github.call("GET", f"{run}/attempts/1")
     github.call("GET", f"{repo}/actions/jobs/{job['id']}")
     github.call("GET", f"{repo}/actions/jobs/{job['id']}/logs")
     github.call("GET", f"{run}/logs")

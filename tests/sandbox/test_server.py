@@ -94,6 +94,8 @@ def test_failed_jobs_run_again_with_those_that_need_them_and_the_others_keep_the
     }
     github.call("POST", f"{run}/rerun-failed-jobs")
     github.settle()
+    old = github.call("GET", f"{run}/attempts/1")
+    assert (old["run_attempt"], old["conclusion"]) == (1, "failure")
     after = github.call("GET", run)
     assert (after["run_attempt"], after["conclusion"], after["head_sha"]) == (2, "success", before["head_sha"])
     second = {job["name"]: job for job in github.call("GET", f"{run}/jobs")["jobs"]}
@@ -349,6 +351,17 @@ def test_git_clones_anonymously_and_a_push_with_the_token_starts_workflows(githu
     github.settle()
     newest = runs_of(github, repo)[0]
     assert (newest["display_title"], newest["conclusion"], newest["actor"]["login"]) == ("Fix it", "success", "mona")
+
+
+def test_the_owners_dot_github_repository_can_be_read_like_any_other(github: Github) -> None:
+    github.create("model", README)
+    repo = github.create(".github", {".github/heal.yml": "mode: observe\n"})
+    assert github.call("GET", f"{repo}/contents/.github/heal.yml")["name"] == "heal.yml"
+    github.refused(404, "GET", "/repos/acme/model/contents/.github/heal.yml")
+
+
+def test_the_package_index_is_served_beside_the_api(github: Github) -> None:
+    assert requests.get(f"{github.base_url}/simple/", timeout=5).status_code == 200
 
 
 def test_an_unreadable_workflow_is_a_failed_run_without_jobs(github: Github) -> None:
