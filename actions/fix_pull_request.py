@@ -27,7 +27,7 @@ def forbidden(incident: Incident, edits: Sequence[FileEdit], policy: Policy) -> 
 def propose(repair: Repair, plan: Plan, tools: Tools) -> Outcome:
     """The plan's edits as one commit on the failing commit, with one pull request. Called twice, one effect.
 
-    `repair.proof["replaces"]` may name our own commit of an earlier rung: only that one is ever moved away from.
+    A fix branch is moved away only from commits of our own (`tools.ours`).
     """
     forge, incident = tools.forge, tools.incident
     branch, base = incident.fix_branch, incident.branch
@@ -44,16 +44,15 @@ def propose(repair: Repair, plan: Plan, tools: Tools) -> Outcome:
     sha = forge.commit(
         incident.head_sha, {edit.path: edit.after for edit in plan.edits}, _message(plan, repair), repair.intended_at
     )
-    if last is not None and last.head_sha == sha and (last.merged or (last.state == "open" and present == sha)):
+    if last is not None and last.merged and last.head_sha == sha:
         return _offered(last)
     if last is not None and last.state == "closed" and not last.merged and last.closed_by_human:
         return Outcome(Conclusion.SKIPPED, f"a person closed #{last.number} without merging it")
-    former = str(repair.proof.get("replaces", ""))
     merged = last.head_sha if last is not None and last.merged else ""
-    if present not in (None, sha, former, merged):
+    if present not in (None, sha, merged, *tools.ours):
         return Outcome(Conclusion.SKIPPED, f"{branch} carries commits that are not ours")
-    if stale:
-        if present == sha and (last is None or last.state != "open"):
+    if stale and not (present == sha and last is not None and last.state == "open"):
+        if present == sha:
             tools.guard()
             forge.delete_branch(branch, sha)
         return _stale(incident)

@@ -22,6 +22,11 @@ ALIVE: dict[Work, dict[str, str]] = {
     Work.EFFECT: {"state": "wanted"},
     Work.REPAIR: {},
 }
+CAUSE: dict[Work, ColumnElement[str]] = {
+    Work.DELIVERY: DeliveryRow.guid.expression,
+    Work.REPAIR: RepairRow.cause.expression,
+    Work.EFFECT: EffectRow.cause.expression,
+}
 FREED: dict[str, Any] = {"lease_until": None, "lease_owner": ""}
 
 

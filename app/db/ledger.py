@@ -49,6 +49,7 @@ class SqlLedger:
     def __init__(self, connection: Connection, lease: Lease | None) -> None:
         self._connection = connection
         self._lease = lease
+        self._cause = lease.cause if lease is not None else ""
         self._rings: dict[tuple[Work, int], None] = {}
 
     @property
@@ -130,6 +131,9 @@ class SqlLedger:
     def incident(self, incident_id: int) -> Incident:
         return incident_of(self._one(IncidentRow, incident_id, lock=True))
 
+    def incident_numbered(self, incident_id: int) -> Incident | None:
+        return self._incident(IncidentRow.id == incident_id)
+
     def find_incident(self, repository_id: int, fingerprint: str) -> Incident | None:
         return self._incident(IncidentRow.repository_id == repository_id, IncidentRow.fingerprint == fingerprint)
 
@@ -184,6 +188,7 @@ class SqlLedger:
             "repository_id": incident.repository_id,
             "mailbox": mailbox_of(incident.installation_id, incident.repository_id),
             "due_at": db_now(),
+            "cause": self._cause,
         }
         add = insert(self._connection, RepairRow).values(**values)
         key = ["effect_key"]
@@ -230,7 +235,7 @@ class SqlLedger:
     def wake_repair(self, repair_id: int) -> None:
         leased = RepairRow.lease_until.is_not(None)
         wake = update(RepairRow).where(RepairRow.id == repair_id, RepairRow.buried_at.is_(None))
-        self._connection.execute(wake.values(due_at=db_now(), woken=leased))
+        self._connection.execute(wake.values(due_at=db_now(), woken=leased, cause=self._cause))
         self.ring_after_commit(Work.REPAIR, repair_id)
 
     def _repairs(self, *which: ColumnElement[bool]) -> list[Repair]:
@@ -248,6 +253,7 @@ class SqlLedger:
             "state": "wanted",
             "due_at": db_now(),
             "wanted_at": db_now(),
+            "cause": self._cause,
         }
         add = insert(self._connection, EffectRow).values(
             key=effect.key, revision=1, remote_id=effect.remote_id, **asked

@@ -11,14 +11,14 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import zstandard
-from sqlalchemy import Connection, Engine, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, func, or_, select, update
 
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
-from app.db.leases import ALIVE, DEAD, FREED, ROWS, change_held, claimable, held, lost, next_in
+from app.db.leases import ALIVE, CAUSE, DEAD, FREED, ROWS, change_held, claimable, held, lost, next_in
 from app.db.ledger import SqlLedger
 from app.db.rows import ZSTD_LEVEL, mailbox_of, packed
-from app.db.tables import DeliveryRow, TurnRow, json_text, storable
+from app.db.tables import DeliveryRow, MarkRow, TurnRow, json_text, storable
 from app.domain.delivery import Delivery, DeliveryState, Kept
 from app.domain.errors import Unreachable
 from app.ports.queue import Doorbell, Work
@@ -114,7 +114,7 @@ class SqlStore:
             return None
         self._served[work] = taken.mailbox
         until = started + SAFE_PART * self._lease_s
-        return Lease(work, taken.id, taken.lease_token, until, taken.attempts, taken.crashes)
+        return Lease(work, taken.id, taken.lease_token, until, taken.attempts, taken.crashes, taken.cause)
 
     def _claim(self, connection: Connection, work: Work, row_id: int | None) -> Any:
         """Mailboxes take turns in the order of their names, from the one that this process served last."""
@@ -138,7 +138,7 @@ class SqlStore:
                     crashes=row.crashes + case((row.lease_until.is_(None), 0), else_=1),
                     **({"woken": False} if work is Work.REPAIR else {}),
                 )
-                .returning(row.id, row.mailbox, row.lease_token, row.attempts, row.crashes)
+                .returning(row.id, row.mailbox, row.lease_token, row.attempts, row.crashes, CAUSE[work].label("cause"))
             )
             while (taken := connection.execute(take).first()) is not None:
                 error = self._poison(taken.attempts, taken.crashes)
@@ -202,8 +202,12 @@ class SqlStore:
         with writing(self._engine) as connection:
             row = ROWS[work]
             revived = {**ALIVE[work], "due_at": db_now(), "buried_at": None, "attempts": 0, "crashes": 0}
-            dead = update(row).where(row.id == row_id, row.buried_at.is_not(None))
-            found = connection.scalar(dead.values(**revived).returning(row.id))
+            again: ColumnElement[bool] = row.buried_at.is_not(None)
+            if work is Work.DELIVERY:  # one that was worked off can be worked off again while its body is kept
+                finished = DeliveryRow.state.in_([DeliveryState.DONE.value, DeliveryState.IGNORED.value])
+                again = or_(again, and_(finished, func.length(DeliveryRow.body) > 0))
+            revive = update(row).where(row.id == row_id, again)
+            found = connection.scalar(revive.values(**revived).returning(row.id))
         self._ring(work, found)
         return found is not None
 
@@ -219,6 +223,15 @@ class SqlStore:
                 return True
             passed = update(TurnRow).where(TurnRow.name == name, TurnRow.next_at <= db_now())
             return connection.scalar(passed.values(next_at=db_now(every_s)).returning(TurnRow.name)) is not None
+
+    def mark(self, name: str, at: datetime) -> None:
+        with writing(self._engine) as connection:
+            first = insert(connection, MarkRow).values(name=name, at=at)
+            connection.execute(first.on_conflict_do_update(index_elements=["name"], set_={"at": at}))
+
+    def marked(self, name: str) -> datetime | None:
+        with reading(self._engine) as connection:
+            return connection.scalar(select(MarkRow.at).where(MarkRow.name == name))
 
     # how it is done
     def _ring(self, work: Work, row_id: int | None) -> None:

@@ -218,7 +218,8 @@ class IncidentRow(Base):
 class RepairRow(Leased, Base):
     """`remedy`, `plan`, `outcome` and `proof` are the domain's values (codec.py); `action`, `pull_number`, `run_id`
     repeat remedy.action, outcome.data["pull"] and outcome.data["run_id"] for lists and limits.
-    `woken` remembers a wake that came while the row was leased. `ended_at` is when `state` became final."""
+    `woken` remembers a wake that came while the row was leased. `ended_at` is when `state` became final. `cause` is the
+    GUID of the delivery under which it was last asked for."""
 
     __tablename__ = "repairs"
     __table_args__ = (
@@ -252,10 +253,12 @@ class RepairRow(Leased, Base):
     watch_s: Mapped[int]
     ended_at: Mapped[datetime | None]
     woken: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    cause: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class EffectRow(Leased, Base):
-    """The outbox. `state` is wanted, done, dead or cancelled. `revision` counts how often it was asked for."""
+    """The outbox. `state` is wanted, done, dead or cancelled. `revision` counts how often it was asked for, `cause` is
+    the GUID of the delivery under which it was, last."""
 
     __tablename__ = "effects"
     __table_args__ = (
@@ -276,6 +279,7 @@ class EffectRow(Leased, Base):
     state: Mapped[str] = mapped_column(String(16))
     wanted_at: Mapped[datetime]
     done_at: Mapped[datetime | None]
+    cause: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class TimelineRow(Base):
@@ -310,3 +314,12 @@ class TurnRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     next_at: Mapped[datetime]
+
+
+class MarkRow(Base):
+    """How far something has come."""
+
+    __tablename__ = "marks"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]

@@ -20,9 +20,8 @@ _MAY = frozenset({"admin", "write"})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`show` is the incident whose decision trace belongs into the reply."""
+    """One line in which backticks enclose commands. `show` is the incident whose decision trace is the reply."""
 
-    done: bool
     message: str
     show: int | None = None
 
@@ -37,9 +36,9 @@ def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
     with kit.store.begin(hold.lease) as ledger:
         ledger.remember_repository(event.repository)
         if not may:
-            answer = Answer(False, "This needs write access to the repository.")
+            answer = Answer("This needs write access to the repository.")
         elif verb not in VERBS:
-            answer = Answer(False, f"I know {', '.join(VERBS)}.")
+            answer = Answer(f"I know `/heal {'`, `/heal '.join(VERBS)}`.")
         elif verb in ("pause", "resume"):
             answer = _switch(ledger, event, verb)
         else:
@@ -47,7 +46,7 @@ def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
             answer = (
                 _carry(ledger, policy, incident, verb, event.sender.login)
                 if incident
-                else Answer(False, f"There is no incident here. Name one: /heal {verb} NUMBER.")
+                else Answer(f"There is no incident here. Name one: `/heal {verb} NUMBER`.")
             )
         if isinstance(event, CommandGiven):
             _reply(ledger, event, answer, may)
@@ -58,8 +57,6 @@ def _reply(ledger: Ledger, event: CommandGiven, answer: Answer, may: bool) -> No
     request = {
         "number": event.issue_number,
         "comment_id": event.comment_id,
-        "command": " ".join(event.words),
-        "done": answer.done,
         "message": answer.message,
         "show": answer.show,
         "react": may,
@@ -84,54 +81,59 @@ def _meant(ledger: Ledger, event: ButtonPressed | CommandGiven, argument: str) -
 
 def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: str) -> Answer:
     if verb == "why":
-        return Answer(True, f"How incident {incident.id} was decided:", show=incident.id)
+        return Answer(f"How incident {incident.id} was decided:", show=incident.id)
     paused = ledger.history(incident.repository_id, incident.id, incident.run_id).switches
     if verb in ("approve", "retry") and (paused or policy.paused):
-        return Answer(False, "Repairs are paused here. Say /heal resume first.")
+        return Answer("Repairs are paused here. Say `/heal resume` first.")
     waiting = [repair for repair in ledger.repairs_of(incident.id) if repair.state is RepairState.ASKED]
-    carry = {"approve": _approve, "reject": _reject, "retry": _retry, "undo": _undo}[verb]
-    return carry(ledger, policy, incident, waiting, who)
+    if verb == "approve":
+        return _approve(ledger, incident, waiting, who)
+    if verb == "reject":
+        return _reject(ledger, incident, waiting, who)
+    if verb == "retry":
+        return _retry(ledger, policy, incident, waiting, who)
+    return _undo(ledger, policy, incident, waiting, who)
 
 
-def _approve(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+def _approve(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str) -> Answer:
     if not waiting:
-        return Answer(False, f"Nothing waits for approval: incident {incident.id} is {incident.state}.")
+        return Answer(f"Nothing waits for approval: incident {incident.id} is {incident.state}.")
     ledger.save_repair(replace(waiting[-1], state=RepairState.PLANNED, approved_by=who), due_at=ledger.now())
     ledger.wake_repair(waiting[-1].id)
     ledger.note(incident.id, "approved", {"by": who})
     move(ledger, incident, Signal.ACTED)
-    return Answer(True, f"Approved: {waiting[-1].remedy.action} starts now.")
+    return Answer(f"Approved: `{waiting[-1].remedy.action}` starts now.")
 
 
-def _reject(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+def _reject(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str) -> Answer:
     if not allows(incident.state, Signal.REJECTED):
-        return Answer(False, f"Nothing to reject: incident {incident.id} is {incident.state}.")
+        return Answer(f"Nothing to reject: incident {incident.id} is {incident.state}.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "rejected", {"by": who})
     move(ledger, incident, Signal.REJECTED)
-    return Answer(True, f"Rejected. Incident {incident.id} will be left alone.")
+    return Answer(f"Rejected. Incident {incident.id} will be left alone.")
 
 
 def _retry(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
     if not allows(incident.state, Signal.RETRIED):
-        return Answer(False, f"Incident {incident.id} is {incident.state}; there is nothing to try again.")
+        return Answer(f"Incident {incident.id} is {incident.state}; there is nothing to try again.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "retried", {"by": who})
     incident = move(ledger, replace(incident, rung=0), Signal.RETRIED)
     incident = next_rung(ledger, incident, policy, asked_by=who)
-    return Answer(True, f"Trying again: incident {incident.id} is now {incident.state}.")
+    return Answer(f"Trying again: incident {incident.id} is now {incident.state}.")
 
 
 def _undo(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
     if take_back(ledger, incident, policy) is None:
-        return Answer(False, "There is nothing to undo: no change of mine stands here, and a re-run cannot be undone.")
+        return Answer("There is nothing to undo: no change of mine stands here, and a re-run cannot be undone.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "rejected", {"by": who, "note": "undo"})
     if allows(incident.state, Signal.REJECTED):
         move(ledger, incident, Signal.REJECTED)
     else:
         tell(ledger, incident)
-    return Answer(True, "Undoing.")
+    return Answer("Undoing.")
 
 
 def _drop(ledger: Ledger, waiting: list[Repair]) -> None:
@@ -143,6 +145,6 @@ def _switch(ledger: Ledger, event: ButtonPressed | CommandGiven, verb: str) -> A
     scope = f"repository:{event.repository.id}"
     if verb == "pause":
         ledger.switch_on(Switch(scope, event.sender.login, ledger.now()))
-        return Answer(True, "Paused: I go on watching and reporting, and change nothing here until /heal resume.")
+        return Answer("Paused: I go on watching and reporting, and change nothing here until `/heal resume`.")
     ledger.switch_off(scope)
-    return Answer(True, "Resumed.")
+    return Answer("Resumed.")

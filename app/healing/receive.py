@@ -11,6 +11,7 @@ from app.domain.errors import Unreachable
 
 CAPACITY = 2048
 BATCH = 200
+WRITERS = 2
 
 
 class Keeper(Protocol):
@@ -26,21 +27,21 @@ class _Batch:
 
 
 class Intake:
-    """Group commit. While one transaction is written, what arrives gathers for the next one. Used from one event
-    loop.
+    """Group commit. While transactions are written, what arrives gathers for the next one. Used from one event loop.
 
-    At most `capacity` deliveries wait, at most `batch` go into one transaction.
+    At most `capacity` deliveries wait, at most `batch` go into one transaction, and `writers` transactions run at the
+    same time: one prepares its rows while the other waits for the disk.
     """
 
-    def __init__(self, store: Keeper, *, capacity: int = CAPACITY, batch: int = BATCH) -> None:
+    def __init__(self, store: Keeper, *, capacity: int = CAPACITY, batch: int = BATCH, writers: int = WRITERS) -> None:
         self._store = store
         self._capacity = capacity
         self._batch = batch
         self._waiting = 0
         self._open: _Batch | None = None
         self._batches: set[asyncio.Task[list[Kept]]] = set()
-        self._writing = asyncio.Lock()
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="intake")
+        self._writing = asyncio.Semaphore(writers)
+        self._writers = ThreadPoolExecutor(writers, thread_name_prefix="intake")
         self._closed = False
 
     async def keep(self, delivery: Delivery) -> Kept:
@@ -68,7 +69,7 @@ class Intake:
     def close(self) -> None:
         """Accept nothing more, and return when all that waited is written. Called from another thread."""
         asyncio.run_coroutine_threadsafe(self._drain(), self._loop).result()
-        self._writer.shutdown()
+        self._writers.shutdown()
 
     async def _drain(self) -> None:
         self._closed = True
@@ -80,7 +81,7 @@ class Intake:
                 self._open = None
             try:
                 return await asyncio.get_running_loop().run_in_executor(
-                    self._writer, self._store.keep, batch.deliveries
+                    self._writers, self._store.keep, batch.deliveries
                 )
             finally:
                 self._waiting -= len(batch.deliveries)

@@ -30,18 +30,19 @@ def repair(kit: Kit, hold: Hold) -> None:
         current = ledger.repair(hold.lease.row_id)
         incident = ledger.incident(current.incident_id)
         repository = ledger.repository(incident.repository_id)
+        earlier = [r.outcome.data.get("head_sha", "") for r in ledger.repairs_of(incident.id) if r.outcome]
     if repository is None:
         return _stop(kit, hold, "the App is not installed on this repository any more")
     forge = kit.app.forge(repository)
     if current.state is RepairState.PLANNED:
-        carry_out(kit, hold, forge, incident, current)
+        carry_out(kit, hold, forge, incident, current, frozenset(earlier) - {""})
     elif current.state is RepairState.APPLIED:
         look(kit, hold, forge, incident, current)
     else:
         _stop(kit, hold, "")
 
 
-def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
+def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair, ours: frozenset[str]) -> None:
     policy = configuration(kit, forge).policy
     action = kit.actions[current.remedy.action]
     tools = Tools(
@@ -54,6 +55,7 @@ def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: R
         issue_text=partial(_issue_text, kit, incident),
         marker=marker(kit.secret, current.effect_key),
         guard=hold.guard,
+        ours=ours,
     )
     if current.verb is Verb.UNDO:
         with kit.store.begin() as ledger:

@@ -76,16 +76,15 @@ def pull_body(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
 
 def reply(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     request = effect.request
-    record = None
+    body = texts.reply_text(str(request["message"]))
     if request.get("show"):
         with kit.store.begin() as ledger:
-            record = ledger.record(int(request["show"]))
-    result = texts.CommandResult(str(request["command"]), bool(request["done"]), str(request["message"]), record)
+            body = texts.why_text(ledger.record(int(request["show"])))
     mark = marker(kit.secret, effect.key)
     hold.guard()
     if request.get("react"):
         forge.react(int(request["comment_id"]), "eyes")
-    return str(forge.ensure_comment(int(request["number"]), mark, f"{texts.reply_text(result)}\n\n{mark}"))
+    return str(forge.ensure_comment(int(request["number"]), mark, f"{body}\n\n{mark}"))
 
 
 def config_check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:

@@ -34,7 +34,7 @@ class Tools:
 
     `pull_text` and `issue_text` render title and body: an action knows what, not how it is told. `marker` is the signed
     mark that makes our own comments and issues recognisable. `guard` raises LeaseLost when the right to act has run
-    out: call it right before each write.
+    out: call it right before each write. `ours` are the commits that earlier repairs of this incident made.
     """
 
     forge: Forge
@@ -46,6 +46,7 @@ class Tools:
     issue_text: Callable[[Repair], tuple[str, str]]
     marker: str
     guard: Callable[[], None]
+    ours: frozenset[str] = frozenset()
 
 
 class Action(Protocol):

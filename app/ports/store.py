@@ -195,7 +195,10 @@ class Store(Protocol):
         """Put the row aside with its error; `redrive` brings it back."""
         ...
 
-    def redrive(self, work: Work, row_id: int) -> bool: ...
+    def redrive(self, work: Work, row_id: int) -> bool:
+        """Due again, all attempts given back: a row that was put aside, or a delivery that was worked off and whose
+        body is still kept. False: there is no such row."""
+        ...
 
     def due(self, work: Work, limit: int, *, overdue_s: float = 0.0) -> list[int]:
         """Ids of rows that could be claimed now and have been due for at least `overdue_s`."""

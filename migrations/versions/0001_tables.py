@@ -116,6 +116,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope", name="pk_switches"),
     )
     op.create_table(
+        "marks",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_marks"),
+    )
+    op.create_table(
         "turns",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("next_at", TIME, nullable=False),
@@ -134,6 +140,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("wanted_at", TIME, nullable=False),
         sa.Column("done_at", TIME, nullable=True),
+        sa.Column("cause", sa.Text(), server_default="", nullable=False),
         sa.Column("mailbox", sa.String(length=64), nullable=False),
         sa.Column("due_at", TIME, nullable=True),
         sa.Column("lease_until", TIME, nullable=True),
@@ -196,6 +203,7 @@ def upgrade() -> None:
         sa.Column("watch_s", sa.Integer(), nullable=False),
         sa.Column("ended_at", TIME, nullable=True),
         sa.Column("woken", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("cause", sa.Text(), server_default="", nullable=False),
         sa.Column("mailbox", sa.String(length=64), nullable=False),
         sa.Column("due_at", TIME, nullable=True),
         sa.Column("lease_until", TIME, nullable=True),
@@ -269,6 +277,7 @@ def downgrade() -> None:
     op.drop_table("repairs")
     op.drop_table("effects")
     op.drop_table("turns")
+    op.drop_table("marks")
     op.drop_table("switches")
     op.drop_table("installations")
     op.drop_table("incidents")

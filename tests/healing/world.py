@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
-from sqlalchemy import Engine, update
+from sqlalchemy import Engine, select, update
 
 import actions
 import detectors
 from app.adapters.clock import SystemClock
 from app.adapters.github.logs import read_job_log
-from app.db.engine import db_now, writing
+from app.db.engine import db_now, reading, writing
+from app.db.leases import ROWS
 from app.db.store import SqlStore
 from app.db.tables import RepairRow
 from app.domain.delivery import Delivery
@@ -182,6 +183,17 @@ class World:
         with writing(self.engine) as connection:
             waiting = RepairRow.proof_deadline.is_not(None)
             connection.execute(update(RepairRow).where(waiting).values(proof_deadline=db_now(-1), due_at=db_now(-1)))
+
+    def wait_for(self, work: Work) -> None:
+        """The time has come for whatever was postponed."""
+        with writing(self.engine) as connection:
+            row = ROWS[work]
+            connection.execute(update(row).where(row.due_at.is_not(None)).values(due_at=db_now(-1)))
+
+    def attempts(self, work: Work) -> int:
+        """Attempts that the newest row has used up."""
+        with reading(self.engine) as connection:
+            return connection.scalar(select(ROWS[work].attempts).order_by(ROWS[work].id.desc()).limit(1)) or 0
 
     def record(self, incident_id: int = 1) -> Record:
         with self.store.begin() as ledger:

@@ -95,6 +95,7 @@ class MemoryForge:
         self.checks: list[MemoryCheck] = []
         self.issues: dict[int, MemoryIssue] = {}
         self.permissions: dict[str, str] = {}
+        self.owner_files: dict[str, str] = {}
         self.writes: list[Write] = []
         self.calls: list[str] = []
         self.on_push: Callable[[str, str], None] | None = None
@@ -272,6 +273,11 @@ class MemoryForge:
             if text is None or "\0" in text or len(text.encode()) > MAX_FILE_BYTES:
                 return None
             return FileText(path, text, _blob_sha(text))
+
+    def owner_file(self, path: str) -> FileText | None:
+        with self._call("owner_file"):
+            text = self.owner_files.get(path)
+            return None if text is None else FileText(path, text, _blob_sha(text))
 
     def paths(self, ref: str) -> list[str]:
         with self._call("paths"):
