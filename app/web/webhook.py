@@ -60,6 +60,8 @@ class Webhook:
 
     async def _accept(self, scope: Scope, receive: Receive) -> Delivery:
         """The delivery, if it is really from GitHub. Nothing of the body is parsed before its signature was checked."""
+        if scope["method"] != "POST":
+            raise _Answer(405, "not_post", "This address takes deliveries only.", "Send them with POST.")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise _Answer(

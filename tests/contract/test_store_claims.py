@@ -4,6 +4,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Engine, update
+
 from app.db.engine import make_engine
 from app.db.leases import ROWS
 from app.db.store import MAX_CRASHES, SqlStore
@@ -11,8 +13,6 @@ from app.domain.delivery import DeliveryState
 from app.domain.errors import LeaseLost
 from app.ports.queue import Work
 from app.ports.store import Lease
-from sqlalchemy import Engine, update
-
 from tests.conftest import Bell
 from tests.contract.things import NOON, delivery, effect, incident, repair
 

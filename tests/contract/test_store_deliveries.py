@@ -1,12 +1,12 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Engine, func, select
+
 from app.db.store import SqlStore
 from app.db.tables import DeliveryRow
 from app.domain.delivery import DeliveryState
 from app.ports.queue import Work
-from sqlalchemy import Engine, func, select
-
 from tests.conftest import Bell
 from tests.contract.things import NOON, delivery
 
