@@ -48,14 +48,13 @@ class RerunFailedJobs:
     def apply(self, repair: Repair, params: RerunParams, plan: Plan, tools: Tools) -> Outcome:
         incident = tools.incident
         run = tools.forge.run(incident.run_id)
-        if run.attempt > incident.attempt:
-            data = {"run_id": run.id, "attempt": run.attempt}
-            return Outcome(Conclusion.SUCCESS, f"attempt {run.attempt} is under way", data=data)
-        tools.guard()
-        tools.forge.rerun_failed_jobs(incident.run_id)
-        attempt = incident.attempt + 1
-        title = f"started attempt {attempt} of the failed jobs"
-        return Outcome(Conclusion.SUCCESS, title, data={"run_id": incident.run_id, "attempt": attempt})
+        attempt = run.attempt
+        if attempt <= incident.attempt:
+            tools.guard()
+            tools.forge.rerun_failed_jobs(incident.run_id)
+            attempt = incident.attempt + 1
+        data = {"run_id": incident.run_id, "attempt": attempt}
+        return Outcome(Conclusion.SUCCESS, f"attempt {attempt} is under way", data=data)
 
     def undo(self, repair: Repair, tools: Tools) -> Outcome:
         return Outcome(Conclusion.NEUTRAL, "a re-run cannot be taken back")
