@@ -16,7 +16,8 @@ _MAX_DEPTH = 8
 
 _KNOWN = re.compile(
     r"""
-      gh[pousr]_[A-Za-z0-9_.-]{16,}+            # GitHub tokens; they have no fixed length any more
+      gh[pour]_[A-Za-z0-9]{30,}+                              # GitHub
+    | ghs_[A-Za-z0-9_.-]{16,}+                                # installation tokens have no fixed length any more
     | github_pat_[A-Za-z0-9_]{16,}+
     | (?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{4,}+(?:\.[A-Za-z0-9_-]*+)?  # JWT
     | (?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])  # AWS key id
@@ -40,12 +41,17 @@ _URL_LOGIN = re.compile(r"(?<=://)(?:[^\s/@:]{0,256}+:[^\s/]{1,256}|[^\s/@:]{16,
 _BEARER = re.compile(r"(?i)\b(bearer|basic)([ \t]{1,4})([A-Za-z0-9._~+/=-]{8,}+)")
 _NAMED = re.compile(
     r"""(?ix)
-    (passwords?|passwd|pwd|passphrase|secrets?|tokens?|api[_-]?keys?|access[_-]?keys?|private[_-]?keys?|authorization|credentials?)
-    ((?:[_-][a-z0-9_-]{1,24}+)?["']?[ \t]{0,4}(?:=>|[:=]=?)[ \t]{0,4})
+    (passwords?|passwd|(?<![$A-Za-z{])pwd|passphrase|secrets?|tokens?|api[_-]?keys?|access[_-]?keys?|private[_-]?keys?|authorization|credentials?)
+    ((?:[_-][a-z0-9_-]{1,24}+)?["']?[ \t]{0,4}(?:=>|:=|[:=](?!=))[ \t]{0,4})
     (?:(["'])([^"'\n]{1,2048}+)\3?|([^\s"'`,;&)}\]]{1,2048}+))
     """
 )
-_HARMLESS = re.compile(r"(?i)-?[0-9]{1,7}(?:\.[0-9]{1,6})?|true|false|none|null|undefined|\*{3,}|\$\{?\{?.*")
+_PLAIN_VALUE = re.compile(r"(?i:true|false|none|null|undefined)|\*{3,}|\$\{.*|\$[A-Z][A-Z0-9_]+", re.DOTALL)
+# numbers, paths, addresses, calls: what code and configuration put beside a word like token
+_ORDINARY_VALUE = re.compile(
+    r"-?[0-9]{1,7}(?:\.[0-9]{1,6})*|\.{0,2}/[a-z]{2,12}/.*|https?://.*|[A-Za-z_][\w.]*\(.*", re.DOTALL
+)
+_LOGIN_VALUE = re.compile(r"[0-9=]|[a-z][A-Z]")
 
 
 def mask(text: str) -> str:
@@ -55,7 +61,7 @@ def mask(text: str) -> str:
     """
     text = _KNOWN.sub(MASK, _without_keys(text))
     text = _URL_LOGIN.sub(f"{MASK}@", text)
-    text = _BEARER.sub(rf"\1\2{MASK}", text)
+    text = _BEARER.sub(_login, text)
     return _NAMED.sub(_named, text)
 
 
@@ -77,15 +83,23 @@ def _without_keys(text: str) -> str:
     return "".join([*pieces, text[kept_to:]])
 
 
+def _login(match: re.Match[str]) -> str:
+    # "basic information" is prose
+    return f"{match[1]}{match[2]}{MASK}" if _LOGIN_VALUE.search(match[3]) else match[0]
+
+
 def _named(match: re.Match[str]) -> str:
     name, between, quote, quoted, bare = match.groups()
     value = quoted if quoted is not None else bare
-    if _HARMLESS.fullmatch(value) and not name.lower().startswith(("pass", "pwd")):
+    if _PLAIN_VALUE.fullmatch(value):
         return match[0]
-    # "unexpected token: end of file" is a message, not a secret; `token=…` is one
-    if between.rstrip(" \t").endswith(":") and quote is None and not name.lower().startswith(("pass", "pwd")):
+    if not name.lower().startswith("pass"):
+        if _ORDINARY_VALUE.fullmatch(value):
+            return match[0]
+        # "unexpected token: end of file" is a message, not a secret; `token=…` is one
         digits = any(character.isdigit() for character in value)
-        if len(value) < 8 or not (digits or len(value) >= 20):
+        is_prose = ":" in between and quote is None and (len(value) < 8 or not (digits or len(value) >= 20))
+        if is_prose:
             return match[0]
     return f"{name}{between}{quote or ''}{MASK}{quote or ''}"
 

@@ -59,7 +59,7 @@ def test_inline_text_begins_no_block_of_its_own(text: str) -> None:
 def test_a_cell_is_one_cell(text: str) -> None:
     rendered = nodes(f"| a | b |\n|---|---|\n| {cell(text)} | end |")
     assert [kind for kind, _ in rendered].count("td_open") == 2
-    assert rendered[-7:][0] == ("text", "end") or ("text", "end") in rendered
+    assert ("text", "end") in rendered
     assert not {kind for kind, _ in rendered} & {"link_open", "image", "html_inline", "html_block"}
 
 
@@ -157,6 +157,7 @@ SECRETS = {
     "a token in a URL": ("0123456789abcdef0123", "https://{}@github.com/acme/models"),
     "an environment variable": ("s3cr3t", "MY_TOKEN={}"),
     "a password": ("correct", "password: {}"),
+    "a password with a dollar": ("$ecret", "password: {}"),
     "a quoted password": ("correct horse", 'password = "{}"'),
     "a JSON secret": ("hush-hush", '{{"client_secret": "{}"}}'),
     "an encrypted PEM key": (PEM.replace("-\nMII", "-\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,AB\n\nMII"), "{}"),
@@ -193,6 +194,15 @@ def test_a_secret_is_masked(name: str) -> None:
         "ssh://git@github.com/acme/models",
         "the task-runner asked for -----BEGIN CERTIFICATE-----",
         "numpy==1.26.4 and pandas>=2",
+        "Collecting google-cloud-secret-manager==2.24.0",
+        "Downloading ghp_import-2.1.0-py3-none-any.whl.metadata",
+        "docker run -v $PWD:/work paddle",
+        "export PYTHONPATH=$PWD:$PWD/ADK",
+        "token_vectors = embedder(*tensors)",
+        "and some basic information like the bus ID",
+        "GOOGLE_APPLICATION_CREDENTIALS: /home/runner/work/creds.json",
+        "gpg-passphrase=null",
+        "access_token_scopes: https://www.googleapis.com/auth/cloud",
     ],
 )
 def test_what_is_no_secret_stays(line: str) -> None:
