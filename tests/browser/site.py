@@ -15,13 +15,14 @@ from starlette.middleware import Middleware
 
 from app.db.reads import Reads
 from app.web.dashboard import pages
+from app.web.dashboard.live import Changes
 from app.web.dashboard.security import SecurityHeaders
 from tests.browser.incidents import FORGE
 
 
-def dashboard(engine: Engine) -> Starlette:
+def dashboard(engine: Engine, changes: Changes | None = None) -> Starlette:
     return Starlette(
-        routes=pages.routes(Reads(engine), forge_web_url=FORGE, version="0.1.0"),
+        routes=pages.routes(Reads(engine), forge_web_url=FORGE, version="0.1.0", changes=changes),
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers=pages.errors(version="0.1.0"),
     )
@@ -33,15 +34,17 @@ def serving(engine: Engine) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = Server(dashboard(engine), address="127.0.0.1", port=port, interface=Interfaces.ASGI)
+    changes = Changes(Reads(engine).latest_change)
+    server = Server(dashboard(engine, changes), address="127.0.0.1", port=port, interface=Interfaces.ASGI)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     _wait_for(port)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.stop()
-        thread.join(timeout=10)
+        changes.close()
+        server.stop()  # type: ignore[no-untyped-call]
+        thread.join()
 
 
 def _wait_for(port: int) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -60,7 +60,7 @@ def visit(browser: Browser, address: str) -> Iterator[Open]:
         page = context.new_page()
 
         def told(text: str) -> None:
-            if not complains or complains not in text:
+            if not complains or not re.search(complains, text):
                 complaints.append(f"{path}: {text}")
 
         page.on("console", lambda message: told(message.text) if message.type in {"error", "warning"} else None)
@@ -74,18 +74,22 @@ def visit(browser: Browser, address: str) -> Iterator[Open]:
     assert complaints == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("viewport", [WIDE, SMALL], ids=["wide", "small"])
-def test_axe_finds_nothing(visit: Open, path: str, scheme: str, viewport: dict[str, int]) -> None:
-    page = visit(path, complains="404", color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
+def test_axe_finds_nothing_in_light_and_dark(visit: Open, path: str, viewport: dict[str, int]) -> None:
+    page = visit(path, complains="404", viewport=viewport, reduced_motion="reduce")
     for summary in page.locator("summary").all():
         summary.click()
     page.evaluate(f"{AXE}; 0")  # the debugger may evaluate what the page's own policy forbids
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-    found = page.evaluate("tags => axe.run(document, {runOnly: tags})", tags)
-    assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]] == []
-    assert len(found["passes"]) > 10
+    schemes: tuple[tuple[Literal["light", "dark"], str], ...]
+    schemes = (("light", "rgb(255, 255, 255)"), ("dark", "rgb(13, 17, 23)"))
+    for scheme, ground in schemes:
+        page.emulate_media(color_scheme=scheme)
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground
+        found = page.evaluate("tags => axe.run(document, {runOnly: tags})", tags)
+        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found["violations"]] == []
+        assert len(found["passes"]) > 10
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -198,7 +202,7 @@ def test_the_colours_can_be_chosen_and_stay_chosen(visit: Open, address: str) ->
 
 
 def test_markup_and_script_cannot_be_slipped_in(visit: Open) -> None:
-    page = visit("/", complains="This document requires")
+    page = visit("/", complains="This document requires|trusted-types")
     refused = page.evaluate(
         """() => [
           () => (document.body.innerHTML = "<img src=x onerror=alert(1)>"),

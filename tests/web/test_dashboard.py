@@ -268,3 +268,10 @@ def test_every_token_that_the_style_uses_is_vendored() -> None:
     tokens = pages.ASSETS["vendor/tokens.css"].body.decode()
     used = set(re.findall(r"var\((--[\w-]+)", pages.ASSETS["dashboard.css"].body.decode()))
     assert {name for name in used if f"{name}:" not in tokens} == set()
+
+
+def test_every_icon_is_vendored_and_every_vendored_icon_is_used() -> None:
+    words = set(re.findall(r'"([a-z-]+)"', "".join(file.read_text() for file in TEMPLATES.iterdir())))
+    assert set(pages.ICONS) - words == set()
+    drawn = re.findall(r'(?:"icon": |icon\()"([a-z-]+)"', "".join(file.read_text() for file in TEMPLATES.iterdir()))
+    assert set(drawn) - set(pages.ICONS) == set()

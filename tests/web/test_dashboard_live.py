@@ -64,13 +64,25 @@ def test_nobody_is_asked_while_nobody_listens() -> None:
     asyncio.run(asyncio.wait_for(scene(), 30))
 
 
-def test_a_stream_ends_by_itself_so_that_a_stopping_server_need_not_wait() -> None:
+def test_a_stream_ends_by_itself() -> None:
     async def scene() -> list[bytes]:
         return [said async for said in Changes(Timeline(), poll_s=0.01, stream_s=0.05).stream()]
 
     said = asyncio.run(asyncio.wait_for(scene(), 30))
     assert said[0] == b"retry: 1000\n\n"
     assert not any(line.startswith(b"event:") for line in said)
+
+
+def test_closing_from_another_thread_ends_every_stream_and_no_new_one_lasts() -> None:
+    async def scene() -> list[bytes]:
+        timeline = Timeline()
+        changes = Changes(timeline, poll_s=0.001, stream_s=3600)
+        listeners = [asyncio.create_task(_first_event(changes)) for _ in range(5)]
+        await _asked_again(timeline)
+        await asyncio.to_thread(changes.close)
+        return [await listener for listener in listeners] + [await _first_event(changes)]
+
+    assert asyncio.run(asyncio.wait_for(scene(), 30)) == [b""] * 6
 
 
 def test_a_change_is_told_after_the_database_was_away() -> None:

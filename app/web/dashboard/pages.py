@@ -37,7 +37,7 @@ TABS: Mapping[str, frozenset[State]] = {
 QUERY_LENGTH = 200
 _ID = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)  # fits into 64 bits
 _URL = re.compile(r"[!-\[\]-~]+", re.ASCII)  # printable, no space, no backslash
-_ICONS: Mapping[str, str] = json.loads((HERE / "static" / "vendor" / "octicons.json").read_text())
+ICONS: Mapping[str, str] = json.loads((HERE / "static" / "vendor" / "octicons.json").read_text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ def diff_lines(diff: str) -> Iterator[DiffLine]:
 
 def icon(name: str) -> Markup:
     """An octicon, for decoration only: what it means must stand beside it in words."""
-    path = Markup(_ICONS[name])  # noqa: S704 - vendored, not input
+    path = Markup(ICONS[name])  # noqa: S704 - vendored, not input
     return Markup('<svg class="icon" viewBox="0 0 16 16" aria-hidden="true">{}</svg>').format(path)
 
 
@@ -170,10 +170,13 @@ def _render(environment: Environment, request: Request, template: str, status: i
 
 
 def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes | None = None) -> list[BaseRoute]:
-    """The dashboard: `/`, `/incidents/{id}`, `/events` and `/static/…`. Wrap the app in SecurityHeaders, too."""
+    """The dashboard: `/`, `/incidents/{id}`, `/events` and `/static/…`. Wrap the app in SecurityHeaders, too.
+
+    Whoever stops the server hands in `changes`, and closes it first.
+    """
     environment = _environment(version)
     environment.globals["forge"] = Forge(forge_web_url)
-    changes = changes or Changes(reads.latest_change)
+    news = changes or Changes(reads.latest_change)
 
     def incidents(request: Request) -> Response:
         tab = request.query_params.get("state", "all")
@@ -194,7 +197,7 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
 
     async def events(_request: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(changes.stream(), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(news.stream(), media_type="text/event-stream", headers=headers)
 
     return [
         Route("/", incidents, name="incidents"),

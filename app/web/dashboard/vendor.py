@@ -31,11 +31,10 @@ SHA512 = {
     AXE: "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
 }
 ICONS = (
-    "alert", "beaker", "check", "check-circle", "check-circle-fill", "chevron-left", "chevron-right", "circle-slash",
-    "clock", "comment-discussion", "device-desktop", "dot-fill", "eye", "git-branch", "git-commit", "git-merge",
-    "git-pull-request", "git-pull-request-closed", "history", "hourglass", "inbox", "law", "link-external", "moon",
-    "no-entry", "pulse", "question", "repo", "search", "skip", "sun", "sync", "tools", "undo", "verified", "webhook",
-    "x", "x-circle", "x-circle-fill",
+    "alert", "check", "check-circle", "chevron-left", "chevron-right", "circle-slash", "clock", "device-desktop",
+    "dot-fill", "eye", "git-branch", "git-commit", "git-merge", "git-pull-request", "git-pull-request-closed",
+    "history", "hourglass", "inbox", "law", "link-external", "moon", "pulse", "repo", "search", "skip", "sun", "sync",
+    "tools", "undo", "verified", "webhook", "x", "x-circle",
 )  # fmt: skip
 
 _DECLARATION = re.compile(r"(--[\w-]+):\s*([^;]+);")

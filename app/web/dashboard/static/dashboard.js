@@ -49,6 +49,7 @@ let source = null;
 let timer = 0;
 
 function mark(state) {
+  live.hidden = false;
   live.dataset.live = state;
   live.setAttribute("aria-pressed", String(state !== "paused"));
   live.querySelectorAll("[data-when]").forEach((word) => (word.hidden = word.dataset.when !== state));
@@ -86,7 +87,6 @@ function settle() {
 }
 
 if (live && "EventSource" in window) {
-  live.hidden = false;
   live.addEventListener("click", () => {
     if (sessionStorage.getItem("paused")) sessionStorage.removeItem("paused");
     else sessionStorage.setItem("paused", "1");
