@@ -1,9 +1,9 @@
 """How often the diagnosis is right on a folder of labelled logs.
 
-    python benchmarks/bench_diagnosis.py --corpus PATH [--json] [--wrong] [--predictions FOLDER]
+    python -m benchmarks.bench_diagnosis --corpus PATH [--json] [--wrong]
 
-PATH holds `dev.jsonl` (labelled pieces of logs) and `needles.jsonl` with `full/*.log.gz` (whole logs with the line of
-the cause). In pieces, "no cause found" counts as `no_failure`: some are of jobs that did not fail, which the bot never
+PATH holds `dev.jsonl` (labelled pieces of logs), `needles.jsonl` (whole logs with cause and its lines) and
+`cidiff.jsonl` (whole logs with error lines), each where there is one. In pieces, "no cause found" counts as `no_failure`: some are of jobs that did not fail, which the bot never
 sees.
 """
 
@@ -14,8 +14,8 @@ import json
 import re
 import sys
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,93 +53,70 @@ def _read(text: str, name: str) -> JobLog:
     return read_job_log(io.BytesIO(text.encode()), job)
 
 
-def best(text: str) -> Cause:
-    """Of several failed jobs, the one whose cause is known best."""
-    return max((diagnose(log)[0] for log in jobs_of(text)), key=lambda cause: cause.confidence)
+def best(text: str) -> list[Cause]:
+    """Of several failed jobs, the causes of the one that is known best."""
+    return max((diagnose(log) for log in jobs_of(text)), key=lambda causes: causes[0].confidence)
 
 
-def ranked_lines(cause: Cause) -> list[int]:
-    root = [line.number for line in cause.lines if line.root]
-    return [*root, *(line.number for line in cause.lines if not line.root)]
+def ranked_lines(causes: Sequence[Cause]) -> list[int]:
+    """The root of each cause, then what stands around the first."""
+    roots = [line.number for cause in causes for line in cause.lines if line.root]
+    return [*roots, *(line.number for line in causes[0].lines if not line.root)]
 
 
 def measure(corpus: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The figures of each set that the corpus has, and one row for each record."""
     rows = []
     begin = time.perf_counter()
-    for record in _records(corpus / "dev.jsonl"):
-        cause = best(record["text"])
-        label = "no_failure" if cause.kind == "unknown" else cause.kind
-        rows.append(
-            {
-                "set": "dev",
-                "id": record["id"],
-                "want": record["label"],
-                "label": label,
-                "cause": cause,
-                "lenient": label in (record["label"], *record["secondary_labels"]),
-            }
-        )
-    for record in _records(corpus / "needles.jsonl"):
-        text = gzip.decompress((corpus / record["file"]).read_bytes()).decode("utf-8", "replace")
-        cause = best(text)
-        lines = ranked_lines(cause)
-        near = [any(abs(line - want) <= NEAR_LINES for want in record["equivalent_lines"]) for line in lines]
-        label = "no_failure" if record["label"] == "no_failure" and cause.kind == "unknown" else cause.kind
-        rows.append(
-            {
-                "set": "needles",
-                "id": record["id"],
-                "want": record["label"],
-                "label": label,
-                "cause": cause,
-                "lenient": label in (record["label"], *record["secondary_labels"]),
-                "scored": bool(record["root_cause_lines"]),
-                "tier": record["tier"],
-                "hit1": near[:1] == [True],
-                "hit5": any(near[:5]),
-            }
-        )
-    seconds = time.perf_counter() - begin
-    dev = [row for row in rows if row["set"] == "dev"]
-    needles = [row for row in rows if row["set"] == "needles" and row["scored"]]
-    report = {
-        "dev": {
-            "n": len(dev),
-            "strict": _share(row["want"] == row["label"] for row in dev),
-            "lenient": _share(row["lenient"] for row in dev),
-        },
-        "needles": {
-            "n": len(needles),
-            "label": _share(row["want"] == row["label"] for row in needles),
-            "hit@1": _share(row["hit1"] for row in needles),
-            "hit@5": _share(row["hit5"] for row in needles),
-        },
-        "seconds": round(seconds, 2),
-    }
-    return report, rows
+    for name in ("dev", "needles", "cidiff"):
+        rows += [
+            {"set": name, "id": record["id"], **_scored(name, record, corpus)} for record in _records(corpus, name)
+        ]
+    report: dict[str, Any] = {}
+    for name in ("dev", "needles", "cidiff"):
+        figures = [row["figures"] for row in rows if row["set"] == name and row["figures"]]
+        if figures:
+            shares = {key: round(sum(row[key] for row in figures) / len(figures), 4) for key in figures[0]}
+            report[name] = {"n": len(figures), **shares}
+    return report | {"seconds": round(time.perf_counter() - begin, 2)}, rows
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+def _scored(name: str, record: dict[str, Any], corpus: Path) -> dict[str, Any]:
+    file = record.get("file") or record.get("fail")
+    text = gzip.decompress((corpus / file).read_bytes()).decode("utf-8", "replace") if file else record["text"]
+    causes = best(text)
+    label, want = causes[0].kind, record.get("label", "")
+    if label == "unknown" and (name == "dev" or want == "no_failure"):
+        label = "no_failure"
+    row = {"label": label, "want": want, "root": next((line.text for line in causes[0].lines if line.root), "")}
+    if name == "dev":
+        return row | {"figures": {"strict": label == want, "lenient": label in (want, *record["secondary_labels"])}}
+    wanted = record.get("equivalent_lines") or [*record.get("error_lines", []), *record.get("error_lines_2", [])]
+    if not wanted:
+        return row | {"figures": {}}
+    near = [any(abs(line - right) <= NEAR_LINES for right in wanted) for line in ranked_lines(causes)]
+    figures = {"label": label == want} if want else {}
+    return row | {"figures": {**figures, "hit@1": near[:1] == [True], "hit@5": any(near[:5])}}
 
 
-def _share(values: Iterator[bool]) -> float:
-    counted = Counter(values)
-    return round(counted[True] / max(1, counted.total()), 4)
+def _records(corpus: Path, name: str) -> list[dict[str, Any]]:
+    path = corpus / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines() if line] if path.exists() else []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
-    parser.add_argument("--wrong", action="store_true", help="list what was labelled wrongly")
+    parser.add_argument("--wrong", action="store_true", help="list what was labelled or placed wrongly, on stderr")
     arguments = parser.parse_args()
     report, rows = measure(arguments.corpus)
-    if arguments.wrong:
-        for row in rows:
-            if row["want"] != row["label"] or not row.get("hit1", True):
-                root = next((line.text for line in row["cause"].lines if line.root), "")
-                print(f"{row['id']}: {row['label']}, not {row['want']}: {root[:160]}", file=sys.stderr)
+    for row in rows:
+        if arguments.wrong and not all(row["figures"].values()):
+            print(
+                f"{row['id']}: {row['label']}, wanted {row['want'] or 'another line'}: {row['root'][:160]}",
+                file=sys.stderr,
+            )
     if arguments.json:
         print(json.dumps(report, indent=2))
     else:

@@ -38,6 +38,7 @@ _EXIT = re2.compile(
     r"##\[error\](?:Process completed with exit code [1-9]|The operation was cancell?ed|The action '.*' has timed out"
     r"|The runner has received a shutdown signal|The process '.*' failed with exit code)"
 )
+_GROUP_MARKS = ("##[group]", "##[endgroup]")
 _CLEANUP = re2.compile(r"Post job cleanup\.|Cleaning up orphan processes")
 _TEST_FAILED = re2.compile(r"(?:FAILED|ERROR) (?P<test>\S+::.+?)(?: - (?P<reason>.*))?$")
 _TEST_ERROR = re2.compile(r"E\s+(?P<reason>(?:\w+\.)*\w*(?:Error|Exception|Timeout|Interrupt)\b.*)")
@@ -49,6 +50,7 @@ _MOST_TELLING = re2.compile(r"(?i)^(?:E\s+)?(?:\w+\.)*\w*(?:Error|Exception)\b(?
 _CHAIN = re2.compile(r"direct cause of the following exception|During handling of the above exception")
 _EXPLAINS = re2.compile(r"Cannot install|The user requested|depends on|\bpeer |Found: |resolving: |[Bb]ecause ")
 _BYTES = re2.compile(r"(?i)([\d.]+) ?([KMGTP]?)i?B")
+_CHECKOUT = re2.compile(r"^(?:/.*?/work/[^/]+/[^/]+/|/__w/[^/]+/[^/]+/|/github/workspace/|\./)")
 _FACT_INTEGERS = frozenset(
     ("http_status", "line", "exit_code", "minutes", "milliseconds", "count", "failed", "step", "epoch", "gpu_index")
 )
@@ -56,7 +58,7 @@ _FACT_INTEGERS = frozenset(
 _FACT_LISTS = frozenset(("tests",))
 _IDENTITY = frozenset(
     (
-        *("action", "architecture", "argument", "artifact", "file", "header", "image", "input", "model", "module"),
+        *("action", "architecture", "argument", "artifact", "header", "image", "input", "model", "module"),
         *("name", "package", "parameter", "path", "ref", "requirement", "symbol", "test"),
     )
 )
@@ -102,8 +104,8 @@ def diagnose(log: JobLog) -> list[Cause]:
             (0, text, "annotation") for note in told for text in f"{note.title}\n{note.message}".split("\n") if text
         ]
         causes = sorted([*_causes(said, len(said)), *causes], key=lambda cause: -cause.confidence)
-        lines = lines or said
-        exit_at = exit_at if log.parts else len(said)
+        if not lines:
+            lines, exit_at = said, len(said)
     return causes or [_unknown(lines, exit_at)]
 
 
@@ -209,9 +211,9 @@ def _beginning(lines: Sequence[Line], hits: Sequence[_Hit]) -> _Hit:
 def _shared_by_tests(lines: Sequence[Line], hits: list[_Hit]) -> list[_Hit]:
     """Without the hits that explain only a minority of the failed tests."""
     reasons = [found["reason"] or "" for _, text, _ in lines if (found := _TEST_FAILED.match(text))]
-    if len(reasons) < 2 or not any(hit.signature.kind == "test_assertion_failure" for hit in hits):
+    if not reasons or not any(hit.signature.kind == "test_assertion_failure" for hit in hits):
         return hits
-    if not any(reasons):
+    if all(not reason or reason.endswith("...") for reason in reasons):
         reasons = [found["reason"] for _, text, _ in lines if (found := _TEST_ERROR.match(text))]
     shares = Counter(kind for reason in reasons for kind in {match.kind for _, match in _SIGNATURES(reason)})
     return [
@@ -292,6 +294,8 @@ def _typed(name: str, text: str) -> Any:
         size = _BYTES.fullmatch(text)
         powers = " KMGTP"
         return round(float(size[1]) * 1024 ** powers.index(size[2].upper() or " ")) if size else text[:FACT_CHARACTERS]
+    if name == "path":
+        text = _CHECKOUT.sub("", text)
     if name in _FACT_INTEGERS and text.isdecimal():
         return int(text)
     return text[:FACT_CHARACTERS]
@@ -308,13 +312,17 @@ def _evidence_line(line: Line, *, root: bool = False) -> EvidenceLine:
     return EvidenceLine(number, text[:LINE_CHARACTERS], step, root)
 
 
+def _is_output(text: str) -> bool:
+    return (
+        bool(text.strip()) and not text.startswith(_GROUP_MARKS) and not _EXIT.match(text) and not _is_red_herring(text)
+    )
+
+
 def _unknown(lines: Sequence[Line], exit_at: int) -> Cause:
     """The lines that tell most, nearest to the exit first chosen."""
     end = min(len(lines), exit_at + 1)
     near = range(max(0, end - WINDOWS[-1]), end)
-    useful = [
-        i for i in near if lines[i][1].strip() and not _EXIT.match(lines[i][1]) and not _is_red_herring(lines[i][1])
-    ]
+    useful = [i for i in near if _is_output(lines[i][1])]
     telling = [i for i in useful if _TELLING.search(lines[i][1])] or useful[-TELLING_LINES:]
     strong = [i for i in telling if _MOST_TELLING.search(lines[i][1])]
     root = strong[-1] if strong else telling[-1] if telling else None

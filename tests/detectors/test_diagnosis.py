@@ -112,6 +112,33 @@ def test_what_most_failed_tests_share_is_the_cause():
     assert kind_of(log) == "network_transient"
 
 
+def test_what_a_failed_test_logged_is_not_why_it_failed():
+    log = failing_log(
+        "E       assert 'retry' == 'give up'",
+        "------------------------------ Captured log call -------------------------------",
+        "ERROR client:client.py:12 ConnectionResetError: [Errno 104] Connection reset by peer",
+        "FAILED tests/test_client.py::test_it_gives_up - assert 'retry' == 'give up'",
+        "1 failed, 2 passed in 0.11s",
+    )
+    assert kind_of(log) == "test_assertion_failure"
+
+
+def test_a_reason_that_was_cut_is_looked_up_in_the_traceback():
+    log = failing_log(
+        "E       ConnectionResetError: [Errno 104] Connection reset by peer",
+        "FAILED tests/test_client.py::test_it_gives_up - Connection...",
+        "1 failed, 2 passed in 0.11s",
+    )
+    assert kind_of(log) == "network_transient"
+
+
+def test_failed_tests_explain_a_missed_coverage():
+    missed = "FAIL Required test coverage of 80% not reached. Total coverage: 71.20%"
+    assert kind_of(failing_log(missed, "42 passed in 3.0s")) == "coverage_gate"
+    log = failing_log(missed, "FAILED tests/test_a.py::test_one - assert 1 == 2", "1 failed, 41 passed in 3.0s")
+    assert kind_of(log) == "test_assertion_failure"
+
+
 def test_a_failed_assertion_names_its_test():
     log = failing_log(
         "E       AssertionError: assert 0.75 == 0.8",
@@ -138,6 +165,16 @@ def test_sizes_become_bytes():
     cause = diagnose(log)[0]
     assert (cause.kind, cause.facts["asked_bytes"]) == ("host_oom", 3 * 2**29)
     assert cause.summary == "The machine ran out of memory when 1.5 GiB were asked for"
+
+
+def test_a_path_is_that_in_the_repository():
+    log = failing_log(
+        '  File "/home/runner/work/train/train/src/fit.py", line 203',
+        "    print('",
+        "SyntaxError: unterminated string literal",
+    )
+    facts = diagnose(log)[0].facts
+    assert (facts["path"], facts["line"]) == ("src/fit.py", 203)
 
 
 def test_a_diverged_loss_tells_its_step():
