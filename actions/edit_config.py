@@ -164,8 +164,11 @@ def _accumulation(file: _File, batch: Scalar) -> Scalar:
 
 
 def _of_best_tier(file: _File, tiers: Sequence[Sequence[str]]) -> list[Scalar]:
+    keys = frozenset(key for tier in tiers for key in tier)
+    if not any(key in file.text for key in keys):
+        return []
     try:
-        found = scalars.find(file.path, file.text, frozenset(key for tier in tiers for key in tier))
+        found = scalars.find(file.path, file.text, keys)
     except Malformed:
         return []
     found = [s for s in found if not any(_ELSEWHERE.fullmatch(str(part)) for part in s.path[:-1])]

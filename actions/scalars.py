@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from itertools import accumulate
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -19,6 +20,8 @@ Path = tuple[str | int, ...]
 SUFFIXES = (".yaml", ".yml", ".toml", ".json")
 
 _MAX_MATCHES = 40
+_MAX_DEPTH = 100
+_DEEP_LIST = re.compile(r"(?:-[ \t]+){50}")
 _PROBE = "987654321"
 _NUMBER = r"[+-]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?"
 _PLAIN_NUMBER = re.compile(_NUMBER)
@@ -128,6 +131,10 @@ def _find_yaml(text: str, keys: frozenset[str]) -> list[Scalar]:
 
 
 def _compose(text: str) -> list[Node]:
+    # The parser spends seconds on depths that no settings have.
+    depths = accumulate((1 if bracket in "[{" else -1) for bracket in re.findall(r"[\[\]{}]", text))
+    if max(depths, default=0) > _MAX_DEPTH or _DEEP_LIST.search(text):
+        raise Malformed("nested too deeply")
     try:
         return [node for node in YAML(pure=True).compose_all(text) if node is not None]
     except (YAMLError, ValueError, RecursionError) as error:

@@ -90,6 +90,7 @@ class UvResolver:
             "HOME": str(home),
             "UV_CACHE_DIR": self._cache.name,
             "UV_DEFAULT_INDEX": self._index_url,
+            "UV_HTTP_RETRIES": "1",  # whoever asked comes back later by itself
         }
         process = subprocess.Popen(
             limited,

@@ -94,6 +94,7 @@ def test_only_plain_numbers_of_the_named_keys_are_found(file: str, text: str, na
     [
         ("a.yaml", "a: [\n"),
         ("a.yaml", "a: " + "[" * 5000),
+        ("a.yaml", "- " * 5000),
         ("a.toml", "a = \n"),
         ("a.json", "{'lr': 1}"),
         ("a.json", "[" * 100_000),

@@ -108,7 +108,7 @@ def test_a_resolver_that_hangs_is_killed_with_its_children(tmp_path: Path, monke
         monkeypatch,
     )
     with pytest.raises(Unreachable, match="took longer"):
-        UvResolver("http://127.0.0.1:9/simple/", timeout_s=3, jail="off").resolve(["frames"])
+        UvResolver("http://127.0.0.1:9/simple/", timeout_s=2, jail="off").resolve(["frames"])
     state = Path(f"/proc/{note.read_text()}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
 
@@ -125,7 +125,7 @@ def test_the_resolver_sees_nothing_of_our_environment(tmp_path: Path, monkeypatc
         monkeypatch,
     )
     found = UvResolver("http://user:token@127.0.0.1:9/simple/", jail="off").resolve(["frames"])
-    assert found.pins == (("seen", "HOME-PATH-UV_CACHE_DIR-UV_DEFAULT_INDEX"),)
+    assert found.pins == (("seen", "HOME-PATH-UV_CACHE_DIR-UV_DEFAULT_INDEX-UV_HTTP_RETRIES"),)
 
 
 def test_a_required_jail_that_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
