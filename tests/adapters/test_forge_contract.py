@@ -1,6 +1,7 @@
 """What every forge does, held against both: GitHub in memory, and the GitHub adapter against the sandbox."""
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -274,7 +275,7 @@ def test_a_failed_run_shows_its_jobs_log_and_annotations(world: World) -> None:
 def test_a_rerun_is_a_later_attempt_of_the_same_run(world: World) -> None:
     run_id = world.failed_run()
     world.forge.rerun_failed_jobs(run_id)
-    world.finished(run_id)
+    world.finished(run_id, 2)
     again = world.forge.run(run_id)
     assert (again.attempt, again.conclusion) == (2, "success")
     assert {job.name: job.conclusion for job in world.forge.jobs(run_id, 2)}["train"] == "success"
@@ -282,7 +283,7 @@ def test_a_rerun_is_a_later_attempt_of_the_same_run(world: World) -> None:
 
 
 def test_what_is_not_there_is_refused(world: World) -> None:
-    for read in (
+    calls: list[Callable[[], object]] = [
         lambda: world.forge.run(999_999_999),
         lambda: world.forge.pull(999),
         lambda: world.forge.jobs(999_999_999, 1),
@@ -291,14 +292,15 @@ def test_what_is_not_there_is_refused(world: World) -> None:
         lambda: world.forge.commit("f" * 40, {"a": "b"}, "x", AT),
         lambda: world.forge.ensure_branch("heal/x", "f" * 40),
         lambda: world.forge.ensure_check("f" * 40, "x", TEXT),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(Refused):
-            read()
+            call()
 
 
 def test_a_write_whose_answer_was_lost_is_adopted_by_the_next_try(world: World) -> None:
     sha = world.forge.commit(world.main, {"train.py": "x"}, "Repair", AT)
-    tries = {
+    tries: dict[str, Callable[[], object]] = {
         "commit": lambda: world.forge.commit(world.main, {"train.py": "x"}, "Repair", AT),
         "ensure_branch": lambda: world.forge.ensure_branch(HEAD, sha),
         "ensure_pull": lambda: world.forge.ensure_pull(head=HEAD, base="main", title="Repair", body=""),

@@ -83,7 +83,7 @@ class MemoryWorld:
         self.twin.script_rerun(run.id, "success", jobs)
         return run.id
 
-    def finished(self, run_id: int) -> None:
+    def finished(self, run_id: int, attempt: int) -> None:
         """Runs of the twin end at once."""
 
     def allow(self, login: str, level: str) -> None:
@@ -186,8 +186,12 @@ class SandboxWorld:
         self.until(lambda: [run.status for run in self.forge.runs(head_sha=sha)] == ["completed"])
         return self.forge.runs(head_sha=sha)[0].id
 
-    def finished(self, run_id: int) -> None:
-        self.until(lambda: self.forge.run(run_id).status == "completed")
+    def finished(self, run_id: int, attempt: int) -> None:
+        def over() -> bool:
+            run = self.forge.run(run_id)
+            return (run.attempt, run.status) == (attempt, "completed")
+
+        self.until(over)
 
     def until(self, holds: Callable[[], bool]) -> None:
         deadline = time.monotonic() + WAIT_S

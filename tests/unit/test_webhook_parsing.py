@@ -49,7 +49,9 @@ def understand(event: str, body: Any) -> AnyEvent | Ignored:
 def example(event: str, **members: Any) -> dict[str, Any]:
     """GitHub's first example of an event with these members, sent to an installation."""
     wanted = members.pop("action", None)
-    found = next(e for _, name, e in EXAMPLES if name == event and (wanted is None or e.get("action") == wanted))
+    found: dict[str, Any] = next(
+        e for _, name, e in EXAMPLES if name == event and (wanted is None or e.get("action") == wanted)
+    )
     return copy.deepcopy(found) | {"installation": {"id": 5}} | members
 
 
