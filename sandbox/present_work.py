@@ -224,6 +224,7 @@ def issue(state: State, where: Repository, value: Issue) -> Json:
         "active_lock_reason": None,
         "comments": len(value.comments),
         "closed_at": stamp(value.closed_at),
+        "closed_by": account(state, value.closed_by) if value.closed_by else None,
         "created_at": stamp(value.created_at),
         "updated_at": stamp(value.updated_at),
         "author_association": association(state, where, value.user),

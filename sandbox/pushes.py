@@ -57,7 +57,7 @@ def run_pull_workflows(state: State, where: Repository, issue: Issue, action: st
 
 
 def close(state: State, where: Repository, issue: Issue, sender: Account) -> None:
-    issue.state, issue.closed_at = "closed", now()
+    issue.state, issue.closed_at, issue.closed_by = "closed", now(), sender
     issue.updated_at = issue.closed_at
     if issue.pull:
         events.pull_request(state, "closed", where, issue, sender)
@@ -67,7 +67,7 @@ def close(state: State, where: Repository, issue: Issue, sender: Account) -> Non
 
 
 def reopen(state: State, where: Repository, issue: Issue, sender: Account) -> None:
-    issue.state, issue.closed_at, issue.updated_at = "open", None, now()
+    issue.state, issue.closed_at, issue.closed_by, issue.updated_at = "open", None, None, now()
     if issue.pull:
         issue.pull.head_sha = where.git.resolve(issue.pull.head_ref) or issue.pull.head_sha
         events.pull_request(state, "reopened", where, issue, sender)

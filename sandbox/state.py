@@ -137,6 +137,7 @@ class Issue:
     state: str = "open"
     state_reason: str | None = None
     closed_at: datetime | None = None
+    closed_by: Account | None = None
     labels: list[str] = field(default_factory=list)
     comments: list[Comment] = field(default_factory=list)
     pull: Pull | None = None
