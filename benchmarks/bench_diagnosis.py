@@ -3,8 +3,8 @@
     python -m benchmarks.bench_diagnosis --corpus PATH [--json] [--wrong]
 
 PATH holds `dev.jsonl` (labelled pieces of logs), `needles.jsonl` (whole logs with cause and its lines) and
-`cidiff.jsonl` (whole logs with error lines), each where there is one. In pieces, "no cause found" counts as `no_failure`: some are of jobs that did not fail, which the bot never
-sees.
+`cidiff.jsonl` (whole logs with error lines), each where there is one. In pieces, "no cause found" counts as
+`no_failure`: some are of jobs that did not fail, which the bot never sees.
 """
 
 import argparse

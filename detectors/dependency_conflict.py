@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from app.domain.event import RunFinished
@@ -10,7 +11,7 @@ from app.domain.finding import Finding
 from detectors.claim import KEPT_DIGITS, claim
 from detectors.diagnosis import Cause, diagnose
 
-PACKAGES, PLACES = 20, 40
+PACKAGES, PLACES, SHOWN = 20, 40, 5
 
 _NAME = r"[A-Za-z0-9@](?:[\w./-]*[A-Za-z0-9])?"
 _BOUND = r"(?:===|==|~=|!=|<=|>=|<|>) ?v?[0-9][\w.*+!-]*"
@@ -41,6 +42,8 @@ class DependencyConflict:
                 packages = packages_of(cause)
                 places = list(places_of(packages, manifests.files if manifests else {}))
                 facts: dict[str, Any] = {**cause.facts, "packages": packages, "requirements": places[:PLACES]}
+                if cause.kind == "dependency_resolution_conflict" and packages:
+                    cause = replace(cause, summary=f"{cause.summary}: {', '.join(packages[:SHOWN])}")
                 key = " ".join(sorted(map(_normal, packages)))
                 yield claim(self.kind, event, log.job, cause, facts, key.translate(KEPT_DIGITS))
 

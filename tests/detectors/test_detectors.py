@@ -13,6 +13,13 @@ CONFLICT = (
     "      And because you require featurestore==2.1.0 and tabular==1.4.2, we can",
     "      conclude that your requirements are unsatisfiable.",
 )
+CONFLICT_IN_ONE_LINE = (
+    "error: No solution found when resolving dependencies",
+    "  cause: Because tabular==1.4.2 depends on arrowlite>=2,<3 and all versions of featurestore depend on "
+    "arrowlite>=3,<4, we can conclude that all versions of featurestore and tabular==1.4.2 are incompatible.",
+    "         And because you require featurestore==2.1.0 and tabular==1.4.2, we can conclude that your requirements "
+    "are unsatisfiable.",
+)
 REQUIREMENTS = "# pins\nfeaturestore==2.1.0  # joins\nTabular==1.4.2\nmetricbook==0.9.3\n"
 
 
@@ -80,10 +87,12 @@ def test_another_workflow_has_another_fingerprint():
     assert one.fingerprint != other.fingerprint
 
 
-def test_a_conflict_names_the_packages_and_their_lines():
+@pytest.mark.parametrize("explanation", [CONFLICT, CONFLICT_IN_ONE_LINE], ids=["wrapped", "in one line"])
+def test_a_conflict_names_the_packages_and_their_lines(explanation):
     manifests = {"requirements.txt": REQUIREMENTS, "pyproject.toml": '[project]\ndependencies = ["tabular>=1.4"]\n'}
-    finding = findings(failing_log(*CONFLICT), manifests=manifests)[0]
+    finding = findings(failing_log(*explanation), manifests=manifests)[0]
     assert finding.kind == "dependency_resolution_conflict"
+    assert finding.summary == "The requirements cannot be installed together: tabular, arrowlite, featurestore"
     assert finding.facts["packages"] == ["tabular", "arrowlite", "featurestore"]
     assert finding.facts["requirements"] == [
         {"package": "tabular", "requirement": "tabular>=1.4", "path": "pyproject.toml", "line": 2},
