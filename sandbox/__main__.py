@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from sandbox.catalogue import PACKAGES
 from sandbox.server import Sandbox
@@ -19,7 +20,7 @@ from sandbox.server import Sandbox
 BANNER = "sandbox: runs the workflows of the repositories put into it, with your rights; listens on 127.0.0.1 only\n"
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> NoReturn:
     """Serve until SIGTERM, SIGINT or, with --exit-with-parent, the end of standard input."""
     options = _parser().parse_args(arguments)
     sandbox = Sandbox(
@@ -43,7 +44,10 @@ def main(arguments: list[str] | None = None) -> int:
         threading.Thread(target=_watch_stdin, args=(ended,), daemon=True).start()
     ended.wait()
     sandbox.stop()
-    return 0
+    sys.stdout.flush()
+    # Not sys.exit: on a busy machine the server's native threads may outlive even the pause that stop() makes, and
+    # would abort an interpreter that is being torn down.
+    os._exit(0)
 
 
 def _watch_stdin(ended: threading.Event) -> None:
@@ -68,4 +72,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -25,6 +25,7 @@ from sandbox.state import App, Hook, State
 
 HOST = "127.0.0.1"
 WAIT_S = 10.0
+LINGER_S = 0.05
 
 
 class Sandbox:
@@ -112,6 +113,9 @@ class Sandbox:
                 run.cancelled.set()
             time.sleep(0.01)
         self.state.pool.shutdown(wait=True)
+        # The server's native threads let go of Python a few milliseconds after it says that it has ended; an
+        # interpreter that exits before that aborts.
+        time.sleep(LINGER_S)
 
 
 def _free_port() -> int:
