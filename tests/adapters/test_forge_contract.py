@@ -66,6 +66,15 @@ def test_a_folder_is_no_file(world: World) -> None:
     assert "configs/base.yml" in world.forge.paths(sha)
 
 
+def test_the_owners_defaults_are_read_from_a_repository_of_their_own(world: World) -> None:
+    assert world.forge.owner_file(".github/heal.yml") is None
+    world.share({".github/heal.yml": "mode: propose\n"})
+    found = world.forge.owner_file(".github/heal.yml")
+    assert found is not None
+    assert found.text == "mode: propose\n"
+    assert world.forge.owner_file("missing.yml") is None
+
+
 def test_names_with_odd_characters_are_read_and_written(world: World) -> None:
     name = "configs/läufe #1?&%20.yml"
     sha = world.forge.commit(world.main, {name: "ü: 1\r\n"}, "Add", AT)

@@ -54,7 +54,8 @@ class Script:
 
     def forge(self) -> GitHubForge:
         repository = Repository(2, "acme/model", 1)
-        return GitHubForge(repository, self.client(), app_id=1, login=lambda: "heal[bot]", timeout_s=5)
+        client = self.client()
+        return GitHubForge(repository, client, client, app_id=1, login=lambda: "heal[bot]", timeout_s=5)
 
 
 @pytest.fixture
@@ -471,8 +472,8 @@ def test_an_expired_log_is_refused(script: Script) -> None:
 def test_the_app_knows_its_name_installations_and_repositories(real: Make) -> None:
     world = real()
     assert world.app.slug() == "self-healing-mlops-bot"
-    (installation,) = world.app.installations()
-    assert world.repository in world.app.repositories(installation)
+    assert world.repository.installation_id in world.app.installations()
+    assert world.app.repositories(world.repository.installation_id) == [world.repository]
 
 
 def test_the_apps_name_is_not_asked_for_with_every_delivery(script: Script, box: Box) -> None:

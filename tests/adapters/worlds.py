@@ -86,6 +86,10 @@ class MemoryWorld:
     def finished(self, run_id: int, attempt: int) -> None:
         """Runs of the twin end at once."""
 
+    def share(self, files: dict[str, str]) -> None:
+        """What stands in the owner's `.github` repository."""
+        self.twin.owner_files = files
+
     def allow(self, login: str, level: str) -> None:
         self.twin.permissions[login] = level
 
@@ -165,11 +169,14 @@ class SandboxWorld:
 
     def __init__(self, box: Box, name: str, *, clock: Now | None = None, seconds_between_writes: float = 0) -> None:
         self.box = box
-        self.path = f"/repos/acme/{name}"
-        box.admin("/repositories", {"name": name, "files": START})
+        owner = f"{name}-owner"
+        self.path = f"/repos/{owner}/{name}"
+        box.admin("/repositories", {"owner": owner, "name": name, "files": START})
         self.app = box.app(clock=clock, seconds_between_writes=seconds_between_writes)
-        (installation,) = self.app.installations()
-        (self.repository,) = [r for r in self.app.repositories(installation) if r.name == name]
+        made = box.sandbox.state.repository(owner, name)
+        installation = box.sandbox.state.installation_of(made) if made else None
+        assert installation
+        (self.repository,) = self.app.repositories(installation.id)
         self.forge = self.app.forge(self.repository)
         head = self.forge.branch_head("main")
         assert head
@@ -198,6 +205,9 @@ class SandboxWorld:
         while not holds():
             assert time.monotonic() < deadline, "it did not come to pass"
             time.sleep(0.05)
+
+    def share(self, files: dict[str, str]) -> None:
+        self.box.admin("/repositories", {"owner": self.repository.owner, "name": ".github", "files": files})
 
     def allow(self, login: str, level: str) -> None:
         self.box.admin("/users", {"login": login, "permission": level, "repo": self.repository.full_name})

@@ -269,15 +269,11 @@ class MemoryForge:
 
     def file(self, path: str, ref: str) -> FileText | None:
         with self._call("file"):
-            text = self._files(ref).get(path)
-            if text is None or "\0" in text or len(text.encode()) > MAX_FILE_BYTES:
-                return None
-            return FileText(path, text, _blob_sha(text))
+            return _file(path, self._files(ref).get(path))
 
     def owner_file(self, path: str) -> FileText | None:
         with self._call("owner_file"):
-            text = self.owner_files.get(path)
-            return None if text is None else FileText(path, text, _blob_sha(text))
+            return _file(path, self.owner_files.get(path))
 
     def paths(self, ref: str) -> list[str]:
         with self._call("paths"):
@@ -587,6 +583,12 @@ class MemoryApp:
         """`error`, while set, is what every call of the App gets."""
         if self.error is not None:
             raise self.error
+
+
+def _file(path: str, text: str | None) -> FileText | None:
+    if text is None or "\0" in text or len(text.encode()) > MAX_FILE_BYTES:
+        return None
+    return FileText(path, text, _blob_sha(text))
 
 
 def _closed(pull: Pull) -> Pull:

@@ -19,6 +19,7 @@ from app.ports.clock import Clock
 from app.ports.forge import SentDelivery
 
 SLUG_LIFE_S = 60.0
+READ_ONLY = {"contents": "read", "metadata": "read"}
 
 
 class GitHubApp:
@@ -49,10 +50,11 @@ class GitHubApp:
         self._slug_until = 0.0
 
     def forge(self, repository: Repository) -> GitHubForge:
-        """Nothing is asked of GitHub yet. The token will be good for this repository only."""
+        """Nothing is asked of GitHub yet. The token it writes with will be good for this repository only."""
         return GitHubForge(
             repository,
             self._as_installation(Scope(repository.installation_id, repository.id)),
+            self._as_installation(Scope(repository.installation_id)),
             app_id=self._app_id,
             login=lambda: f"{self._slug or self.slug()}[bot]",
             timeout_s=self._timeout_s,
@@ -95,7 +97,7 @@ class GitHubApp:
 
     def _mint(self, scope: Scope) -> Token:
         """Raises NotInstalled when the installation is gone or suspended, or does not cover the repository."""
-        narrowed = {"repository_ids": [scope.repository_id]} if scope.repository_id else {}
+        narrowed = {"repository_ids": [scope.repository_id]} if scope.repository_id else {"permissions": READ_ONLY}
         path = f"/app/installations/{scope.installation_id}/access_tokens"
         try:
             _, answer = self._client.requestJsonAndCheck("POST", path, input=narrowed)

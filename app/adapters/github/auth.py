@@ -49,7 +49,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a token is good for: a whole installation, or only one of its repositories."""
+    """What a token is good for: one repository, or reading in all of the installation's."""
 
     installation_id: int
     repository_id: int | None = None

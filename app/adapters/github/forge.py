@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import requests
 from github.CheckRun import CheckRun
-from github.GithubObject import GithubObject
+from github.GithubObject import GithubObject, NotSet, Opt
 from github.GitRef import GitRef
 from github.InputGitAuthor import InputGitAuthor
 from github.InputGitTreeElement import InputGitTreeElement
@@ -45,10 +45,21 @@ G = TypeVar("G", bound=GithubObject)
 
 
 class GitHubForge:
-    """The port `Forge` on GitHub's REST API. `login` gives the App's own account, `heal[bot]`."""
+    """The port `Forge` on GitHub's REST API.
+
+    `client` may act in this repository, `reader` read in all of the installation's. `login` gives the App's own
+    account, `heal[bot]`.
+    """
 
     def __init__(
-        self, repository: Repository, client: Client, *, app_id: int, login: Callable[[], str], timeout_s: float
+        self,
+        repository: Repository,
+        client: Client,
+        reader: Client,
+        *,
+        app_id: int,
+        login: Callable[[], str],
+        timeout_s: float,
     ) -> None:
         self._repository = repository
         self._client = client
@@ -56,7 +67,8 @@ class GitHubForge:
         self._login = login
         self._timeout_s = timeout_s
         self._path = f"/repos/{quote(repository.full_name)}"
-        self._remote = RemoteRepository(client, {}, {"url": self._path}, completed=True)
+        self._remote = _remote(client, self._path)
+        self._owners = _remote(reader, f"/repos/{quote(repository.owner)}/.github")
 
     @property
     def repository(self) -> Repository:
@@ -133,21 +145,10 @@ class GitHubForge:
         return answer["status"] in ("ahead", "identical")
 
     def file(self, path: str, ref: str) -> FileText | None:
-        if posixpath.normpath(path) != path or path.startswith(("/", "..")):
-            return None
-        try:
-            found = self._remote.get_contents(path, ref)
-        except Absent:
-            return None
-        if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
-            return None
-        content = found.decoded_content
-        if len(content) > MAX_FILE_BYTES or b"\0" in content:
-            return None
-        try:
-            return FileText(path, content.decode(), found.sha)
-        except UnicodeDecodeError:
-            return None
+        return _file(self._remote, path, ref)
+
+    def owner_file(self, path: str) -> FileText | None:
+        return _file(self._owners, path, NotSet)
 
     def paths(self, ref: str) -> list[str]:
         tree = self._remote.get_git_tree(ref, recursive=True).tree
@@ -331,6 +332,29 @@ class GitHubForge:
         """Whether the bot closed this pull request; only its issue tells who did."""
         closed_by = self._remote.get_issue(number).closed_by
         return closed_by is not None and closed_by.login == self._login()
+
+
+def _remote(client: Client, path: str) -> RemoteRepository:
+    """PyGithub's repository, without asking GitHub about it."""
+    return RemoteRepository(client, {}, {"url": path}, completed=True)
+
+
+def _file(where: RemoteRepository, path: str, ref: Opt[str]) -> FileText | None:
+    if posixpath.normpath(path) != path or path.startswith(("/", "..")):
+        return None
+    try:
+        found = where.get_contents(path, ref)
+    except Absent:
+        return None
+    if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
+        return None
+    content = found.decoded_content
+    if len(content) > MAX_FILE_BYTES or b"\0" in content:
+        return None
+    try:
+        return FileText(path, content.decode(), found.sha)
+    except UnicodeDecodeError:
+        return None
 
 
 def _run(run: WorkflowRun) -> RunInfo:
