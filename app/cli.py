@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -370,7 +370,7 @@ def _one_of(kind: Callable[[str], Any], value: str) -> Any:
         _fail(USAGE, f"{value!r} is none of {', '.join(kind)}")  # type: ignore[arg-type]
 
 
-def _fail(code: int, message: str) -> Any:
+def _fail(code: int, message: str) -> NoReturn:
     typer.echo(message, err=True)
     raise typer.Exit(code)
 
@@ -396,7 +396,10 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*(_inert(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # whoever reads it by a program or in a file wants whole words
+        console.width = 1_000
+    console.print(table)
 
 
 def _inert(cell: str) -> Any:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from sandbox import events, present, present_work, pushes
 from sandbox.call import ApiError, Call, Route, not_found, reply
+from sandbox.catalogue import SCENARIOS
 from sandbox.gitrepo import ZERO, GitRepository
 from sandbox.state import Installation, Json, Repository, State, Token, now
 
@@ -157,6 +158,13 @@ def list_deliveries(call: Call) -> Response:
     return reply([present.delivery(d) for d in call.state.deliveries])
 
 
+def list_scenarios(_: Call) -> Response:
+    """The repositories of the demonstration, and what heals each of them."""
+    return reply(
+        [{"name": s.name, "title": s.title, "directory": str(s.directory), "healed_by": s.healed_by} for s in SCENARIOS]
+    )
+
+
 def get_idle(call: Call) -> Response:
     return reply({"idle": call.state.idle})
 
@@ -206,4 +214,5 @@ ROUTES = (
     Route("GET", "/deliveries", list_deliveries, "anyone"),
     Route("GET", "/idle", get_idle, "anyone"),
     Route("GET", "/state", get_state, "anyone"),
+    Route("GET", "/scenarios", list_scenarios, "anyone"),
 )

@@ -94,7 +94,7 @@ def _start(stack: contextlib.ExitStack, out: Console, port: int) -> tuple[str, s
         stack,
         "sandbox",
         [
-            *(sys.executable, "-m", "sandbox", "serve", "--root", str(ROOT / "github"), "--port", "0", "--demo"),
+            *(sys.executable, "-m", "sandbox", "serve", "--root", str(ROOT / "github"), "--port", "0"),
             *("--webhook-url", f"{bot_url}/webhooks/github", "--webhook-secret-file", str(ROOT / "secret")),
             *("--app-id", "1", "--app-public-key-file", str(ROOT / "key.pub.pem"), "--exit-with-parent"),
         ],
@@ -182,7 +182,7 @@ def _watch(out: Console, github: str, reads: Reads, scenarios: list[dict[str, An
     began = time.monotonic()
     for scenario in scenarios:
         _post(f"{github}/_sandbox/repositories", {"name": scenario["name"], "directory": scenario["directory"]})
-        out.print(f"{_clock(began)} [b]{scenario['name']:<20}[/b] pushed: {scenario['title']}")
+        _say(out, began, scenario["name"], "pushed", scenario["title"])
     told: set[int] = set()
     while time.monotonic() < began + _HEAL_S:
         with contextlib.suppress(Unreachable):
@@ -223,9 +223,13 @@ def _tell(out: Console, began: float, incident: IncidentDetail, entry: Entry) ->
         "disproven": f"{data.get('reason')}",
         "escalated": f"{data.get('reason')}",
     }.get(entry.kind, str(data.get("title") or data.get("reason") or ""))
+    _say(out, began, incident.line.repository.partition("/")[2], entry.kind, words)
+
+
+def _say(out: Console, began: float, repository: str, kind: str, words: str) -> None:
     line = Text(f"{_clock(began)} ")
-    line.append(f"{incident.line.repository.partition('/')[2]:<20} ", style="bold")
-    line.append(f"{entry.kind:<10} ", style=_STYLES.get(entry.kind, "cyan"))
+    line.append(f"{repository:<20} ", style="bold")
+    line.append(f"{kind:<10} ", style=_STYLES.get(kind, "cyan"))
     line.append("".join(c for c in words if c.isprintable())[:160])
     out.print(line, soft_wrap=True)
 
@@ -256,13 +260,28 @@ def _row(scenario: Mapping[str, Any], incident: IncidentDetail, state: Mapping[s
 
 
 def _show(out: Console, rows: list[Row]) -> None:
-    table = Table("repository", "what broke", "evidence", "repair", "proof", "seconds to heal", show_lines=True)
+    if not out.is_terminal:
+        out.width = 160
+    table = Table(show_lines=True, pad_edge=False)
+    for head, ratio in (
+        ("repository", 3),
+        ("what broke", 4),
+        ("evidence", 6),
+        ("repair", 4),
+        ("proof", 3),
+        ("seconds to heal", 1),
+    ):
+        table.add_column(head, ratio=ratio, overflow="fold")
     for row in rows:
         seconds = f"{row.seconds:.1f}" if row.seconds is not None else "–"
-        cells = (row.repository, row.broke, row.evidence[:120], row.repair, row.proof, seconds)
+        cells = (row.repository, row.broke, _short(row.evidence, 120), row.repair, row.proof, seconds)
         table.add_row(*(Text(cell) for cell in cells), style="" if row.right else "red")
     out.print()
     out.print(table)
+
+
+def _short(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _clock(began: float) -> str:

@@ -40,7 +40,6 @@ class IllegalTransition(HealError):
 
 
 ACTIVE = frozenset({State.OPEN, State.AWAITING_APPROVAL, State.REPAIRING, State.VERIFYING})
-_CLOSED = (State.HEALED, State.RECOVERED, State.DISMISSED)
 
 _NEXT: dict[tuple[State, Signal], State] = {
     # found again: a closed or quiet incident opens anew, a busy one stays busy, a person's "no" is respected

@@ -36,8 +36,14 @@ def serve(wired: Wired) -> None:
 
 async def _here(wired: Wired) -> None:
     web = wired.settings.web
-    server = Server(create(wired), address=web.host, port=web.port, interface=Interfaces.ASGI, log_enabled=False)
+    site = create(wired)
+    server = Server(site, address=web.host, port=web.port, interface=Interfaces.ASGI, log_enabled=False)
+
+    def stop() -> None:
+        site.end_streams()
+        server.stop()  # type: ignore[no-untyped-call]  # Granian leaves it untyped
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     await server.serve()
