@@ -1,7 +1,9 @@
 """Run the web processes until told to stop."""
 
 import asyncio
+import os
 import signal
+import sys
 
 import structlog
 from granian import Granian
@@ -15,12 +17,15 @@ log = structlog.get_logger()
 
 
 def serve(wired: Wired) -> None:
-    """One process runs here, in this one; several are forked off and supervised. Returns after a graceful stop."""
+    """One process runs here, in this one; several are forked off and supervised. Ends after a graceful stop."""
     web = wired.settings.web
     log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=wired.settings.embedded)
     if web.processes == 1:
         asyncio.run(_here(wired))
-        return
+        wired.engine.dispose()
+        log.info("stopped")
+        sys.stderr.flush()
+        os._exit(0)  # all is closed; the server's native threads abort an interpreter that ends while they do
     Granian(
         "app.web.app:create",
         address=web.host,
