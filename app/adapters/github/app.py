@@ -11,9 +11,9 @@ from github.PaginatedList import PaginatedList
 from github.Repository import Repository as RemoteRepository
 
 from app.adapters.github.auth import AppKey, InstallationAuth, Scope, Token, Tokens
-from app.adapters.github.client import Absent, Client, Connections, Invalid, Pace
+from app.adapters.github.client import Client, Connections, Pace
 from app.adapters.github.forge import GitHubForge
-from app.domain.errors import NotInstalled, RateLimited, Refused
+from app.domain.errors import NotInstalled, Refused
 from app.domain.tenant import Repository
 from app.ports.clock import Clock
 from app.ports.forge import SentDelivery
@@ -101,9 +101,7 @@ class GitHubApp:
         path = f"/app/installations/{scope.installation_id}/access_tokens"
         try:
             _, answer = self._client.requestJsonAndCheck("POST", path, input=narrowed)
-        except RateLimited:
-            raise
-        except (Absent, Invalid, Refused) as error:
+        except Refused as error:
             raise NotInstalled(f"the App has no access: {error}") from error
         return Token(answer["token"], datetime.fromisoformat(answer["expires_at"]))
 

@@ -4,10 +4,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from github.Auth import Auth
 
+from app.domain.errors import Malformed
 from app.ports.clock import Clock
 
 # GitHub takes a JWT of at most 10 minutes and refuses one from its future: stay clear of both with any sane clock.
@@ -33,7 +38,17 @@ class AppKey(Auth):
         now = self._clock.now()
         issued_at = now - JWT_BACKDATE
         claims = {"iat": int(issued_at.timestamp()), "exp": int((issued_at + JWT_LIFE).timestamp())}
-        return jwt.encode(claims | {"iss": str(self._app_id)}, self._private_key_pem, algorithm="RS256")
+        return jwt.encode(claims | {"iss": str(self._app_id)}, self._private_key, algorithm="RS256")
+
+    @cached_property
+    def _private_key(self) -> RSAPrivateKey:
+        try:
+            key = load_pem_private_key(self._private_key_pem.encode(), password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise Malformed("the App's private key cannot be read; give the .pem file that GitHub made") from error
+        if not isinstance(key, RSAPrivateKey):
+            raise Malformed("the App's private key is not an RSA key; give the .pem file that GitHub made")
+        return key
 
     def __repr__(self) -> str:
         return f"AppKey(app_id={self._app_id})"

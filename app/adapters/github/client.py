@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ class Pace:
 
 
 class Connections:
-    """One connection per thread, shared by all clients of the App.
+    """One connection per thread and process, shared by all clients of the App.
 
     PyGithub's connection keeps the request that it is about to send in its own attributes, so two threads on one
     connection can send each other's requests.
@@ -81,10 +82,10 @@ class Connections:
     def mine(self, host: str, port: int | None, scheme: str) -> Connection:
         """This thread's connection."""
         connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
+        if connection is None or self._local.process != os.getpid():
             kind = HTTPSRequestsConnectionClass if scheme == "https" else HTTPRequestsConnectionClass
             connection = kind(host, port, retry=_read_retry(), timeout=self._timeout_s)  # type: ignore[arg-type]
-            self._local.connection = connection
+            self._local.connection, self._local.process = connection, os.getpid()
         return connection
 
 

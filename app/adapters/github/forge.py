@@ -42,6 +42,7 @@ _FILE_MODES = ("100644", "100755")
 _LEVELS = {"failure": "failure", "error": "failure", "warning": "warning"}
 
 G = TypeVar("G", bound=GithubObject)
+T = TypeVar("T", IssueComment, Issue, CheckRun)
 
 
 class GitHubForge:
@@ -242,10 +243,8 @@ class GitHubForge:
         body = _marked(body, marker)
         ours = self._our_comments(number, marker)
         if not ours:
-            self._remote.get_issue(number).create_comment(body)
-            ours = self._our_comments(number, marker)
-        if not ours:
-            raise Unreachable(f"the new comment on #{number} does not show yet")
+            made = self._remote.get_issue(number).create_comment(body)
+            ours = _oldest_first(made, *self._our_comments(number, marker))
         oldest, *younger = ours
         for twin in younger:
             _gone(twin.delete)
@@ -254,10 +253,8 @@ class GitHubForge:
         return oldest.id
 
     def _our_comments(self, number: int, marker: str) -> list[IssueComment]:
-        """Oldest first, so that everybody who looks agrees on which one stays."""
         found = self._list(IssueComment, f"/issues/{number}/comments", {})
-        ours = [c for c in found if marker in (c.body or "") and self._is_ours(c)]
-        return sorted(ours, key=lambda comment: comment.id)
+        return _oldest_first(*(c for c in found if marker in (c.body or "") and self._is_ours(c)))
 
     def _is_ours(self, thing: IssueComment | Issue) -> bool:
         """A login with brackets cannot be registered: only our App has `<slug>[bot]`."""
@@ -267,12 +264,10 @@ class GitHubForge:
         """A check run cannot be deleted: should there be twins, all show the same."""
         ours = self._our_checks(sha, external_id)
         if not ours:
-            self._remote.create_check_run(head_sha=sha, external_id=external_id, **_check(text, 0))
-            ours = self._our_checks(sha, external_id)
+            made = self._remote.create_check_run(head_sha=sha, external_id=external_id, **_check(text, 0))
+            ours = _oldest_first(made, *self._our_checks(sha, external_id))
             if len(ours) == 1:
-                return ours[0].id
-        if not ours:
-            raise Unreachable(f"the new check run at {sha} does not show yet")
+                return made.id
         for check in ours:
             check.edit(**_check(text, check.output.annotations_count or 0))
         return ours[0].id
@@ -280,16 +275,14 @@ class GitHubForge:
     def _our_checks(self, sha: str, external_id: str) -> list[CheckRun]:
         wanted = {"app_id": self._app_id, "filter": "all"}
         found = self._list(CheckRun, f"/commits/{quote(sha, safe='')}/check-runs", wanted, "check_runs")
-        return sorted((check for check in found if check.external_id == external_id), key=lambda check: check.id)
+        return _oldest_first(*(check for check in found if check.external_id == external_id))
 
     def ensure_issue(self, marker: str, title: str, body: str, labels: Sequence[str]) -> int:
         body = _marked(body, marker)
         ours = self._our_issues(marker)
         if not ours:
-            self._remote.create_issue(title, body=body, labels=list(labels))
-            ours = self._our_issues(marker)
-        if not ours:
-            raise Unreachable(f"the new issue {title!r} does not show yet")
+            made = self._remote.create_issue(title, body=body, labels=list(labels))
+            ours = _oldest_first(made, *self._our_issues(marker))
         oldest, *younger = ours
         for twin in younger:
             twin.edit(state="closed", state_reason="not_planned")
@@ -300,7 +293,7 @@ class GitHubForge:
     def _our_issues(self, marker: str) -> list[Issue]:
         wanted = {"state": "open", "creator": self._login(), "sort": "created", "direction": "asc"}
         found = self._list(Issue, "/issues", wanted)
-        return sorted((i for i in found if marker in (i.body or "") and self._is_ours(i)), key=lambda i: i.number)
+        return _oldest_first(*(issue for issue in found if marker in (issue.body or "") and self._is_ours(issue)))
 
     def close_issue(self, number: int, comment: str) -> None:
         self.ensure_comment(number, CLOSING_MARK, comment)
@@ -439,6 +432,12 @@ def _clip(text: str) -> str:
 
 def _marked(body: str, marker: str) -> str:
     return body if marker in body else f"{body}\n\n{marker}"
+
+
+def _oldest_first(*things: T) -> list[T]:
+    """Each once, by id, so that everybody who looks agrees on which one stays. What was made just now is given along
+    with what a list shows, because GitHub's lists may be a moment behind."""
+    return [thing for _, thing in sorted({thing.id: thing for thing in things}.items())]
 
 
 def _gone(delete: Callable[[], None]) -> None:
