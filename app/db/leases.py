@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from app.db.engine import db_now
@@ -30,17 +30,36 @@ CAUSE: dict[Work, ColumnElement[str]] = {
 FREED: dict[str, Any] = {"lease_until": None, "lease_owner": ""}
 
 
-def ready(row: Any, overdue_s: float = 0.0) -> ColumnElement[bool]:
-    """Due for at least `overdue_s`, and in nobody's hands."""
-    return and_(row.due_at <= db_now(-overdue_s), or_(row.lease_until.is_(None), row.lease_until <= db_now()))
+def ready(row: Any) -> ColumnElement[bool]:
+    """Due, and in nobody's hands."""
+    return and_(row.due_at <= db_now(), or_(row.lease_until.is_(None), row.lease_until <= db_now()))
 
 
-def claimable(work: Work, overdue_s: float = 0.0) -> Select[int, str]:
-    """Ids and mailboxes of the oldest ready row of each mailbox that is not being worked on."""
-    head, older, leased = aliased(ROWS[work]), aliased(ROWS[work]), aliased(ROWS[work])
-    busy = select(leased.mailbox).where(leased.lease_until.is_not(None), leased.lease_until > db_now())
-    earlier = exists().where(older.mailbox == head.mailbox, older.id < head.id, ready(older))
-    return select(head.id, head.mailbox).where(ready(head, overdue_s), head.mailbox.not_in(busy), ~earlier)
+def waiting(work: Work, *which: ColumnElement[bool]) -> Select[int, str]:
+    """Id and mailbox of the oldest ready row in the first mailbox, by name, that nobody works on."""
+    row = ROWS[work]
+    found = select(row.id, row.mailbox).where(ready(row), row.mailbox.not_in(_busy(work)), *which)
+    return found.order_by(row.mailbox, row.id).limit(1)
+
+
+def claimable(work: Work, row_id: int) -> Select[int]:
+    """This row, locked, if it is ready, the oldest in its mailbox, and nobody works on the mailbox or claims it."""
+    row, older = ROWS[work], aliased(ROWS[work])
+    earlier = exists().where(older.mailbox == row.mailbox, older.id < row.id, ready(older))
+    this = select(row.id).where(row.id == row_id, ready(row), row.mailbox.not_in(_busy(work)), ~earlier)
+    return this.with_for_update(skip_locked=True)
+
+
+def all_claimable(work: Work, overdue_s: float) -> Select[int]:
+    """The ids of all such rows that have been due for that long, oldest first: one pass over what is ready."""
+    row, each = ROWS[work], aliased(ROWS[work])
+    heads = select(func.min(each.id)).where(ready(each), each.mailbox.not_in(_busy(work))).group_by(each.mailbox)
+    return select(row.id).where(row.id.in_(heads), row.due_at <= db_now(-overdue_s)).order_by(row.id)
+
+
+def _busy(work: Work) -> Select[str]:
+    leased = aliased(ROWS[work])
+    return select(leased.mailbox).where(leased.lease_until.is_not(None), leased.lease_until > db_now())
 
 
 def held(lease: Lease) -> ColumnElement[bool]:
@@ -63,5 +82,5 @@ def lost(lease: Lease) -> LeaseLost:
 
 def next_in(connection: Connection, work: Work, mailbox: str) -> int | None:
     """The row of this mailbox that can be claimed now, if any: it waited for one that has just been let go."""
-    heads = claimable(work).subquery()
-    return connection.scalar(select(heads.c.id).where(heads.c.mailbox == mailbox).limit(1))
+    found = connection.execute(waiting(work, ROWS[work].mailbox == mailbox)).first()
+    return None if found is None else found.id

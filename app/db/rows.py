@@ -23,7 +23,7 @@ from app.domain.tenant import Repository
 
 Values = dict[str, Any]
 
-ZSTD_LEVEL = 1  # 10 KB in well under 0.1 ms; PostgreSQL's own compression is turned off for the column
+ZSTD_LEVEL = -1  # a third less time than level 1 for a fifth more bytes; PostgreSQL does not compress the column again
 
 
 def packed(body: bytes, compressor: zstandard.ZstdCompressor | None = None) -> bytes:

@@ -15,7 +15,20 @@ from sqlalchemy import ColumnElement, Connection, Engine, and_, case, func, or_,
 
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
-from app.db.leases import ALIVE, CAUSE, DEAD, FREED, ROWS, change_held, claimable, held, lost, next_in
+from app.db.leases import (
+    ALIVE,
+    CAUSE,
+    DEAD,
+    FREED,
+    ROWS,
+    all_claimable,
+    change_held,
+    claimable,
+    held,
+    lost,
+    next_in,
+    waiting,
+)
 from app.db.ledger import SqlLedger
 from app.db.rows import ZSTD_LEVEL, mailbox_of, packed
 from app.db.tables import DeliveryRow, MarkRow, TurnRow, json_text, storable
@@ -118,34 +131,42 @@ class SqlStore:
 
     def _claim(self, connection: Connection, work: Work, row_id: int | None) -> Any:
         """Mailboxes take turns in the order of their names, from the one that this process served last."""
-        row = ROWS[work]
-        heads = claimable(work)
-        head_id, head_mailbox = heads.selected_columns.id, heads.selected_columns.mailbox
         if row_id is not None:
-            turns = [heads.where(head_id == row_id)]
-        else:
-            turns = [heads.where(head_mailbox > self._served[work]), heads.where(head_mailbox <= self._served[work])]
-        for turn in turns:
-            first = turn.order_by(head_mailbox, head_id).limit(1).with_for_update(skip_locked=True)
-            take = (
-                update(row)
-                .where(row.id == first.with_only_columns(head_id).scalar_subquery())
-                .values(
-                    lease_until=db_now(self._lease_s),
-                    lease_token=row.lease_token + 1,
-                    lease_owner=self._owner,
-                    attempts=row.attempts + 1,
-                    crashes=row.crashes + case((row.lease_until.is_(None), 0), else_=1),
-                    **({"woken": False} if work is Work.REPAIR else {}),
-                )
-                .returning(row.id, row.mailbox, row.lease_token, row.attempts, row.crashes, CAUSE[work].label("cause"))
-            )
-            while (taken := connection.execute(take).first()) is not None:
-                error = self._poison(taken.attempts, taken.crashes)
-                if error is None:
+            return self._take(connection, work, row_id)
+        row, last = ROWS[work], self._served[work]
+        for turn in (row.mailbox > last, row.mailbox <= last):
+            passed = ""
+            while (found := connection.execute(waiting(work, turn, row.mailbox > passed)).first()) is not None:
+                taken = self._take(connection, work, found.id)
+                if taken is not None:
                     return taken
-                _bury(connection, Lease(work, taken.id, taken.lease_token, 0.0, taken.attempts), error)
+                passed = found.mailbox  # another worker is about to take it, or it has just been put aside
         return None
+
+    def _take(self, connection: Connection, work: Work, row_id: int) -> Any:
+        row = ROWS[work]
+        take = (
+            update(row)
+            .where(row.id == claimable(work, row_id).scalar_subquery())
+            .values(
+                lease_until=db_now(self._lease_s),
+                lease_token=row.lease_token + 1,
+                lease_owner=self._owner,
+                attempts=row.attempts + 1,
+                crashes=row.crashes + case((row.lease_until.is_(None), 0), else_=1),
+                **({"woken": False} if work is Work.REPAIR else {}),
+            )
+            .returning(row.id, row.mailbox, row.lease_token, row.attempts, row.crashes, CAUSE[work].label("cause"))
+        )
+        taken = connection.execute(take).first()
+        if taken is None:
+            return None
+        error = self._poison(taken.attempts, taken.crashes)
+        if error is None:
+            return taken
+        _bury(connection, Lease(work, taken.id, taken.lease_token, 0.0, taken.attempts), error)
+        following = next_in(connection, work, taken.mailbox)
+        return None if following is None else self._take(connection, work, following)
 
     def _poison(self, attempts: int, crashes: int) -> str | None:
         if crashes >= MAX_CRASHES:
@@ -212,9 +233,8 @@ class SqlStore:
         return found is not None
 
     def due(self, work: Work, limit: int, *, overdue_s: float = 0.0) -> list[int]:
-        heads = claimable(work, overdue_s)
         with reading(self._engine) as connection:
-            return list(connection.scalars(heads.order_by(heads.selected_columns.id).limit(limit)))
+            return list(connection.scalars(all_claimable(work, overdue_s).limit(limit)))
 
     def take_turn(self, name: str, every_s: float) -> bool:
         with writing(self._engine) as connection:
