@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from html import escape
 
@@ -30,6 +31,7 @@ td, th { border: 1px solid var(--line); padding: .25rem .6rem; text-align: left;
 ins, del { text-decoration: none; display: block; } ins { background: var(--add); } del { background: var(--del); }
 """
 
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 _markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image")
 
 
@@ -75,7 +77,7 @@ def _page(where: Repository | None, title: str, body: str, status: int = 200) ->
 
 def _prose(text: str | None) -> str:
     """Markdown without HTML and images; markdown-it itself refuses script links."""
-    return f'<div class="box">{_markdown.render(text or "_No description._")}</div>'
+    return f'<div class="box">{_markdown.render(_COMMENT.sub("", text or "") or "_No description._")}</div>'
 
 
 def _list(lines: Iterable[str]) -> str:

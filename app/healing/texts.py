@@ -184,14 +184,21 @@ def _check_conclusion(states: set[State]) -> Conclusion | None:
 
 
 def _buttons(asked: Record | None, records: Sequence[Record]) -> tuple[Button, ...]:
+    """What a person may want next. With several incidents at one commit the buttons are about the first."""
+    if not records:
+        return ()
+    record = asked or records[0]
+    incident = record.incident
     if asked is not None:
-        number = asked.incident.id
         return (
-            Button("Approve", "Carry out the plan shown below", f"approve:{number}"),
-            Button("Reject", "Leave it, and do not ask again", f"reject:{number}"),
-            Button("Why?", "Show every rule that was looked at", f"why:{number}"),
+            Button("Approve", "Carry out the plan shown below", f"approve:{incident.id}"),
+            Button("Reject", "Leave it, and do not ask again", f"reject:{incident.id}"),
         )
-    return (Button("Why?", "Show every rule that was looked at", f"why:{records[0].incident.id}"),) if records else ()
+    if incident.state in (State.VERIFYING, State.HEALED) and incident.pull_number is not None:
+        return (Button("Undo", "Take the change back", f"undo:{incident.id}"),)
+    if incident.state in (State.OBSERVED, State.ESCALATED) and incident.finding.ladder:
+        return (Button("Retry", "Try the remedies from the first on", f"retry:{incident.id}"),)
+    return ()
 
 
 def _annotations(records: Iterable[Record]) -> Iterable[Annotation]:
@@ -255,7 +262,7 @@ def _evidence(lines: Sequence[EvidenceLine], limit: int = 6_000) -> Markdown:
     """The lines with their numbers, the telling one marked; masked as one text, so that a key over lines is seen."""
     shown = sorted(lines, key=lambda line: not line.root)[:_MOST_LINES]
     shown.sort(key=lambda line: line.number)
-    texts = mask("\n".join(_flat(line.text, masked=False) for line in shown)).split("\n")
+    texts = mask("\n".join(_as_it_stood(line.text) for line in shown)).split("\n")
     width = len(str(shown[-1].number)) if shown else 0
     rows = [
         f"{'>' if line.root else ' '} {line.number:>{width}}  {text}" for line, text in zip(shown, texts, strict=True)
@@ -263,10 +270,14 @@ def _evidence(lines: Sequence[EvidenceLine], limit: int = 6_000) -> Markdown:
     return code_block("\n".join(rows), limit=limit)
 
 
-def _flat(text: str, *, masked: bool = True) -> str:
+def _as_it_stood(text: str) -> str:
+    """One line of a log with its indentation."""
+    return re.sub(r"\s", " ", clean(text[:8_192])).rstrip()
+
+
+def _flat(text: str) -> str:
     """One line for places that GitHub shows as they are: titles and annotations."""
-    flat = " ".join(clean(text[:8_192]).split())
-    return mask(flat) if masked else flat
+    return mask(" ".join(clean(text[:8_192]).split()))
 
 
 def _plain_title(text: str) -> str:

@@ -224,11 +224,31 @@ def test_the_conclusion_follows_from_the_states(states: list[State], conclusion:
 def test_buttons_stay_within_what_github_takes() -> None:
     big = replace(ASKED, incident=replace(ASKED.incident, id=999_999_999_999))
     buttons = texts.check_text([big], dashboard_url=DASHBOARD).buttons
-    assert [button.identifier.partition(":")[0] for button in buttons] == ["approve", "reject", "why"]
+    assert [button.identifier.partition(":")[0] for button in buttons] == ["approve", "reject"]
     for button in buttons:
         assert len(button.label) <= 20
         assert len(button.description) <= 40
         assert len(button.identifier) <= 20
+
+
+def test_the_buttons_offer_what_fits_the_state() -> None:
+    def offered(state: State, pull: int | None = None) -> list[str]:
+        told = record(state)
+        told = replace(told, incident=replace(told.incident, pull_number=pull))
+        return [button.label for button in texts.check_text([told], dashboard_url=DASHBOARD).buttons]
+
+    assert offered(State.AWAITING_APPROVAL) == ["Approve", "Reject"]
+    assert offered(State.HEALED, pull=7) == ["Undo"]
+    assert offered(State.HEALED) == []
+    assert offered(State.OBSERVED) == ["Retry"]
+    assert offered(State.REPAIRING) == []
+
+
+def test_evidence_keeps_its_indentation() -> None:
+    told = record(State.OBSERVED)
+    lines = (EvidenceLine(7, "    x = forward(\tbatch)"),)
+    told = replace(told, incident=replace(told.incident, finding=replace(told.incident.finding, lines=lines)))
+    assert "7      x = forward( batch)" in texts.check_text([told], dashboard_url=DASHBOARD).text
 
 
 def test_every_state_has_words() -> None:
