@@ -1,0 +1,59 @@
+"""Bots that are started once per module and mode; each test brings a repository of its own."""
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from app.db import migrate
+from app.db.engine import make_engine
+from tests.conftest import _postgres_database
+from tests.e2e.stage import Stage, stage
+from tests.services import private_redis
+
+Staged = Callable[..., AbstractContextManager[Stage]]
+
+
+@pytest.fixture(scope="session")
+def app_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+@pytest.fixture(scope="session")
+def staged(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    app_key: rsa.RSAPrivateKey,
+    sqlite_template: Path,
+) -> Staged:
+    """Make a stage in a mode, with servers of its own where the mode needs some."""
+
+    @contextmanager
+    def make(mode: str, settings: Mapping[str, str] = {}) -> Iterator[Stage]:  # noqa: B006 - never changed
+        root = tmp_path_factory.mktemp("e2e")
+        if mode == "embedded":
+            shutil.copy(sqlite_template, root / "heal.db")
+            with _ended(stage(root, app_key, database_url=f"sqlite:///{root}/heal.db", settings=settings)) as made:
+                yield made
+            return
+        server = request.getfixturevalue("postgres_server")
+        with _postgres_database(server, f"heal_e2e_{uuid.uuid4().hex[:12]}") as url, private_redis() as redis:
+            engine = make_engine(url)
+            migrate.upgrade(engine)
+            engine.dispose()
+            with _ended(stage(root, app_key, database_url=url, broker_url=redis.url, settings=settings)) as made:
+                yield made
+
+    return make
+
+
+@contextmanager
+def _ended(made: Stage) -> Iterator[Stage]:
+    try:
+        yield made
+    finally:
+        made.end()
