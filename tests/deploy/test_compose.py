@@ -17,12 +17,12 @@ OURS = ("web", "worker", "migrate")
 every_service = pytest.mark.parametrize("name", SERVICES)
 
 
-def test_the_stack_is_complete():
+def test_the_stack_is_complete() -> None:
     assert set(SERVICES) == {"web", "worker", "migrate", "postgres", "redis"}
 
 
 @every_service
-def test_every_service_that_stays_has_a_health_check(name: str):
+def test_every_service_that_stays_has_a_health_check(name: str) -> None:
     check = SERVICES[name]["healthcheck"]
     if name == "migrate":
         assert check == {"disable": True}
@@ -32,7 +32,7 @@ def test_every_service_that_stays_has_a_health_check(name: str):
 
 
 @every_service
-def test_no_service_runs_as_root_or_may_become_root(name: str):
+def test_no_service_runs_as_root_or_may_become_root(name: str) -> None:
     service = SERVICES[name]
     uid = int(service["user"].partition(":")[0])
     assert uid > 0
@@ -44,7 +44,7 @@ def test_no_service_runs_as_root_or_may_become_root(name: str):
 
 
 @every_service
-def test_no_secret_stands_in_an_environment(name: str):
+def test_no_secret_stands_in_an_environment(name: str) -> None:
     for variable, value in SERVICES[name].get("environment", {}).items():
         if re.search(r"PASSWORD|SECRET|PRIVATE_KEY|TOKEN", variable):
             assert variable.endswith("_FILE"), variable
@@ -53,7 +53,7 @@ def test_no_secret_stands_in_an_environment(name: str):
 
 
 @every_service
-def test_a_service_gets_the_secret_files_that_it_names_and_no_others(name: str):
+def test_a_service_gets_the_secret_files_that_it_names_and_no_others(name: str) -> None:
     service = SERVICES[name]
     named = {
         value.removeprefix("/run/secrets/")
@@ -63,56 +63,56 @@ def test_a_service_gets_the_secret_files_that_it_names_and_no_others(name: str):
     assert named == set(service.get("secrets", []))
 
 
-def test_every_secret_is_a_file():
+def test_every_secret_is_a_file() -> None:
     for name, secret in COMPOSE["secrets"].items():
         assert set(secret) == {"file"}, name
 
 
 @every_service
-def test_every_image_is_pinned_to_a_version(name: str):
+def test_every_image_is_pinned_to_a_version(name: str) -> None:
     tag = SERVICES[name]["image"].partition(":")[2]
     assert re.match(r"\d+(\.\d+)*", tag), tag
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_our_services_set_only_settings_that_exist(name: str):
+def test_our_services_set_only_settings_that_exist(name: str) -> None:
     assert misspelt(SERVICES[name]["environment"]) == []
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
-def test_web_and_worker_have_the_time_to_finish_what_runs(name: str):
+def test_web_and_worker_have_the_time_to_finish_what_runs(name: str) -> None:
     assert SERVICES[name]["stop_grace_period"] == "45s"
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
-def test_nothing_of_ours_starts_before_the_schema_is_current(name: str):
+def test_nothing_of_ours_starts_before_the_schema_is_current(name: str) -> None:
     assert SERVICES[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
 
 
-def test_redis_appends_to_disk_and_keeps_its_volume():
+def test_redis_appends_to_disk_and_keeps_its_volume() -> None:
     command = SERVICES["redis"]["command"]
     assert command[command.index("--appendonly") + 1] == "yes"
     assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
     assert SERVICES["redis"]["volumes"] == ["redis:/data"]
 
 
-def test_the_database_keeps_its_volume_and_checks_passwords():
+def test_the_database_keeps_its_volume_and_checks_passwords() -> None:
     postgres = SERVICES["postgres"]
     assert postgres["volumes"] == ["postgres:/var/lib/postgresql/data"]
     assert "POSTGRES_HOST_AUTH_METHOD" not in postgres["environment"]
 
 
-def test_only_the_web_is_published_and_on_loopback_alone():
+def test_only_the_web_is_published_and_on_loopback_alone() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {"web": ["127.0.0.1:8000:8000"]}
 
 
-def test_database_and_broker_cannot_be_reached_from_outside():
+def test_database_and_broker_cannot_be_reached_from_outside() -> None:
     assert COMPOSE["networks"]["inside"] == {"internal": True}
     assert SERVICES["postgres"]["networks"] == SERVICES["redis"]["networks"] == ["inside"]
 
 
-def test_the_example_environment_names_only_settings_that_exist():
+def test_the_example_environment_names_only_settings_that_exist() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     named = [line.lstrip("# ") for line in lines if re.match(r"(# )?[A-Z_]+=", line)]
     assert named
@@ -121,7 +121,7 @@ def test_the_example_environment_names_only_settings_that_exist():
     assert misspelt(environ) == []
 
 
-def test_what_compose_asks_for_is_in_the_example_environment():
+def test_what_compose_asks_for_is_in_the_example_environment() -> None:
     asked = re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text())
     example = (ROOT / ".env.example").read_text()
     assert asked

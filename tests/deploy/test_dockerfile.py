@@ -36,54 +36,54 @@ def _last(stage: str, word: str) -> str:
     return here[-1] if here else [rest for instruction, rest in STAGES["base"] if instruction == word][-1]
 
 
-def test_the_targets_exist_and_share_a_base():
+def test_the_targets_exist_and_share_a_base() -> None:
     assert list(STAGES) == ["build", "base", "worker", "web"]
     assert STAGES["web"][0] == ("FROM", "base AS web")
     assert STAGES["worker"][0] == ("FROM", "base AS worker")
 
 
 @pytest.mark.parametrize("stage", ["build", "base"])
-def test_the_image_beneath_is_pinned_to_a_version(stage: str):
+def test_the_image_beneath_is_pinned_to_a_version(stage: str) -> None:
     assert re.match(r"python:3\.11[\w.-]*-slim", STAGES[stage][0][1])
 
 
 @pytest.mark.parametrize("stage", ["web", "worker"])
-def test_the_last_user_of_a_target_is_not_root(stage: str):
+def test_the_last_user_of_a_target_is_not_root(stage: str) -> None:
     assert _last(stage, "USER") == "10001:10001"
 
 
 @pytest.mark.parametrize("stage", ["web", "worker"])
-def test_signals_reach_the_process_itself(stage: str):
+def test_signals_reach_the_process_itself(stage: str) -> None:
     assert json.loads(_last(stage, "ENTRYPOINT")) == ["heal"]
     assert isinstance(json.loads(_last(stage, "CMD")), list)
     assert _last(stage, "STOPSIGNAL") == "SIGTERM"
 
 
 @pytest.mark.parametrize("stage", ["web", "worker"])
-def test_a_target_says_how_it_is_checked_as_compose_does(stage: str):
+def test_a_target_says_how_it_is_checked_as_compose_does(stage: str) -> None:
     compose = YAML(typ="safe", pure=True).load(ROOT / "docker-compose.yml")
     command = json.loads(_last(stage, "HEALTHCHECK").partition("CMD ")[2])
     assert command[-1] == compose["services"][stage]["healthcheck"]["test"][-1]
 
 
-def test_no_development_tools_are_installed():
+def test_no_development_tools_are_installed() -> None:
     extras = re.findall(r"--extra (\w+)", " ".join(rest for _, rest in STAGES["build"]))
     assert extras == ["postgres", "redis"]
 
 
-def test_every_package_of_the_bot_is_in_the_image_and_the_sandbox_is_not():
+def test_every_package_of_the_bot_is_in_the_image_and_the_sandbox_is_not() -> None:
     copied = {rest.split()[0] for word, rest in STAGES["build"] if word == "COPY"}
     assert {"app", "detectors", "actions", "workers", "migrations"} <= copied
     assert "sandbox" not in copied
 
 
-def test_what_is_copied_is_let_through_by_dockerignore():
+def test_what_is_copied_is_let_through_by_dockerignore() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {name for word, rest in STAGES["build"] if word == "COPY" for name in rest.split()[:-1]}
     assert copied == allowed
 
 
-def test_the_workers_check_finds_the_poll_and_not_itself():
+def test_the_workers_check_finds_the_poll_and_not_itself() -> None:
     check = json.loads(_last("worker", "HEALTHCHECK").partition("CMD ")[2])
     assert subprocess.run(_narrowed(check, "self"), check=False).returncode == 1
     poll = subprocess.Popen([sys.executable, "-c", "input()", "-m", "workers.poll"], stdin=subprocess.PIPE)

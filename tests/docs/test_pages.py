@@ -31,7 +31,7 @@ EXAMPLES = [
 
 def _settings() -> Iterator[tuple[str, Any]]:
     for group, field in Settings.model_fields.items():
-        for name, setting in field.annotation.model_fields.items():
+        for name, setting in getattr(field.annotation, "model_fields", {}).items():
             yield f"HEAL_{group}__{name}".upper(), setting
 
 
@@ -59,7 +59,7 @@ def _rows(page: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(("variable", "setting"), list(_settings()), ids=lambda value: str(value)[:40])
-def test_every_setting_has_its_row_with_its_default(variable: str, setting: Any):
+def test_every_setting_has_its_row_with_its_default(variable: str, setting: Any) -> None:
     row = _rows(DOCS / "reference/settings.md").get(variable)
     assert row is not None
     default, meaning = row
@@ -71,69 +71,76 @@ def test_every_setting_has_its_row_with_its_default(variable: str, setting: Any)
     assert default == (shown[value] if value in (None, "", ()) or isinstance(value, bool) else f"`{value}`")
 
 
-def test_no_row_tells_of_a_setting_that_does_not_exist():
+def test_no_row_tells_of_a_setting_that_does_not_exist() -> None:
     told = {row for row in _rows(DOCS / "reference/settings.md") if row.startswith("HEAL_")}
     assert told == {variable for variable, _ in _settings()}
 
 
 @pytest.mark.parametrize("page", pages(), ids=named)
-def test_no_page_speaks_of_a_setting_that_does_not_exist(page: Path):
+def test_no_page_speaks_of_a_setting_that_does_not_exist(page: Path) -> None:
     spoken = set(re.findall(r"HEAL_[A-Z]+__[A-Z_]*[A-Z]", page.read_text()))
     assert spoken - {variable for variable, _ in _settings()} <= {"HEAL_GROUP__NAME"}
 
 
 @pytest.mark.parametrize(("words", "command"), COMMANDS, ids=[words for words, _ in COMMANDS])
-def test_every_command_has_its_section_with_every_option(words: str, command: Any):
+def test_every_command_has_its_section_with_every_option(words: str, command: Any) -> None:
     section = _section(DOCS / "reference/cli.md", f"heal {words}")
     assert section
     options = [name for each in command.params if each.param_type_name == "option" for name in each.opts]
     assert [name for name in options if f"`{name}" not in section and name != "--help"] == []
 
 
-def test_no_section_tells_of_a_command_that_does_not_exist():
+def test_no_section_tells_of_a_command_that_does_not_exist() -> None:
     told = re.findall(r"^### heal (.+)$", (DOCS / "reference/cli.md").read_text(), re.MULTILINE)
     assert sorted(told) == sorted(words for words, _ in COMMANDS)
 
 
-def test_every_exit_code_of_the_command_line_is_told():
+def test_every_exit_code_of_the_command_line_is_told() -> None:
     assert {"0", "1", "2", "3"} <= set(_rows(DOCS / "reference/cli.md"))
 
 
 @pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.kind)
-def test_every_plugin_has_a_page(plugin: Any):
+def test_every_plugin_has_a_page(plugin: Any) -> None:
     assert (DOCS / "plugins" / f"{plugin.kind}.md").exists()
 
 
 @pytest.mark.parametrize("event", sorted({event for event, _ in webhook._READERS}))
-def test_every_event_that_is_acted_on_is_told(event: str):
+def test_every_event_that_is_acted_on_is_told(event: str) -> None:
     assert event in _rows(DOCS / "reference/events.md")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_comment_command_is_told(verb: str):
+def test_every_comment_command_is_told(verb: str) -> None:
     assert f"/heal {verb}" in _rows(DOCS / "reference/events.md")
 
 
 @pytest.mark.parametrize("state", State)
-def test_every_state_of_an_incident_is_in_the_glossary(state: State):
+def test_every_state_of_an_incident_is_in_the_glossary(state: State) -> None:
     assert state in _rows(DOCS / "glossary.md")
 
 
-def test_every_error_of_the_webhook_is_told():
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "tutorial.md"], ids=named)
+def test_every_repository_of_the_demo_is_told(page: Path) -> None:
+    repositories = [readme.parent.name for readme in (ROOT / "sandbox/repositories").glob("*/README.md")]
+    assert len(repositories) == 5
+    assert [name for name in repositories if name not in page.read_text()] == []
+
+
+def test_every_error_of_the_webhook_is_told() -> None:
     codes = re.findall(r"_Answer\(\s*(\d{3}),\s*\"(\w+)\"", (ROOT / "app/web/webhook.py").read_text())
     api = (DOCS / "reference/api.md").read_text()
     assert len(codes) >= 5
     assert [code for status, code in codes if f"| {status} | `{code}` |" not in api] == []
 
 
-def test_every_metric_is_told():
+def test_every_metric_is_told() -> None:
     families = set(re.findall(r"\"(heal_[a-z_]+)\"", (ROOT / "app/web/health.py").read_text()))
     assert families
     assert families <= set(_rows(DOCS / "reference/metrics.md"))
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_every_example_of_heal_yml_is_valid(text: str):
+def test_every_example_of_heal_yml_is_valid(text: str) -> None:
     configured = resolve(
         text,
         None,
@@ -143,25 +150,25 @@ def test_every_example_of_heal_yml_is_valid(text: str):
     assert configured.problems == ()
 
 
-def test_the_pages_show_examples_of_heal_yml():
+def test_the_pages_show_examples_of_heal_yml() -> None:
     assert len(EXAMPLES) >= 3
 
 
-def test_the_example_of_a_signature_is_one():
+def test_the_example_of_a_signature_is_one() -> None:
     (example,) = (text for text in blocks(DOCS / "how-to/write-a-plugin.md", "toml") if "patterns" in text)
     signature = parse_signature("example", example)
     assert any(re.search(pattern, line) for pattern in signature.patterns for line in signature.examples)
 
 
 @pytest.mark.parametrize("page", pages(), ids=named)
-def test_every_make_target_that_is_shown_exists(page: Path):
+def test_every_make_target_that_is_shown_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     shown = set(re.findall(r"(?:^\$ |`)make ([a-z]+)", page.read_text(), re.MULTILINE))
     assert shown - targets == set()
 
 
 @pytest.mark.parametrize("page", pages(), ids=named)
-def test_every_command_that_is_shown_exists(page: Path):
+def test_every_command_that_is_shown_exists(page: Path) -> None:
     known = [words.split() for words, _ in COMMANDS]
     for line in re.findall(r"(?:`|^\$ |bin/|exec \w+ )heal ([a-z][a-z -]*)", page.read_text(), re.MULTILINE):
         words = line.split()
@@ -169,7 +176,7 @@ def test_every_command_that_is_shown_exists(page: Path):
 
 
 @pytest.mark.parametrize("page", pages(), ids=named)
-def test_every_link_inside_leads_somewhere(page: Path):
+def test_every_link_inside_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"https?:|mailto:", target):
             continue
@@ -180,7 +187,7 @@ def test_every_link_inside_leads_somewhere(page: Path):
             assert anchor in anchors(there), target
 
 
-def test_every_page_is_in_the_table_of_contents():
+def test_every_page_is_in_the_table_of_contents() -> None:
     index = "\n".join(blocks(DOCS / "index.md", r"\{toctree\}"))
     entries = [line for line in index.splitlines() if line and not line.startswith(":")]
     listed = {page for entry in entries for page in DOCS.glob(f"{entry}.md" if not entry.endswith("*") else entry)}
@@ -188,7 +195,7 @@ def test_every_page_is_in_the_table_of_contents():
 
 
 @pytest.mark.parametrize("page", sorted((DOCS / "decisions").glob("*.md")), ids=named)
-def test_a_decision_is_short_and_says_its_four_things(page: Path):
+def test_a_decision_is_short_and_says_its_four_things(page: Path) -> None:
     text = page.read_text()
     assert len(text.splitlines()) <= 50
     assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE) == [
@@ -199,11 +206,11 @@ def test_a_decision_is_short_and_says_its_four_things(page: Path):
     ]
 
 
-def test_decisions_are_numbered_without_gaps():
+def test_decisions_are_numbered_without_gaps() -> None:
     numbers = sorted(int(page.name[:4]) for page in (DOCS / "decisions").glob("*.md"))
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_the_changelog_knows_the_present_version():
+def test_the_changelog_knows_the_present_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
