@@ -267,3 +267,10 @@ def test_any_text_gets_a_diagnosis(lines, messages):
 def test_the_same_log_gets_the_same_diagnosis(lines):
     log = JobLog(job(steps=()), (LogPart("Train", 1, 1, tuple(lines)),), len(lines))
     assert diagnose(log) == diagnose(log)
+
+
+def test_the_underlining_of_a_traceback_is_no_evidence():
+    log = failing_log("    loss = step(batch)", "           ^^^^^^^^^^^", "MemoryError")
+    shown = [line.text for line in diagnose(log)[0].lines]
+    assert "    loss = step(batch)" in shown
+    assert not [text for text in shown if "^^^" in text]
