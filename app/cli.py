@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.db.reads import Reads
+    from app.ports.store import Ledger
     from app.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -79,6 +80,29 @@ def worker(
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     celery = [sys.executable, "-m", "celery", "-A", "workers.tasks:celery", "worker", *options, *quiet]
     os.execv(sys.executable, celery)  # noqa: S606 - our own interpreter, a fixed list
+
+
+@app.command()
+def pause(
+    repository: Annotated[str, typer.Option(help="owner/name; none: everywhere.")] = "",
+    reason: Annotated[str, typer.Option(help="Shown to whoever asks why.")] = "",
+) -> None:
+    """The kill switch: go on watching and reporting, change nothing until `heal resume`."""
+    import getpass
+
+    from app.domain.policy import Switch
+
+    with _ledger() as ledger:
+        ledger.switch_on(Switch(_scope(ledger, repository), getpass.getuser(), ledger.now(), reason))
+    typer.echo(f"paused {repository or 'everywhere'}")
+
+
+@app.command()
+def resume(repository: Annotated[str, typer.Option(help="owner/name; none: everywhere.")] = "") -> None:
+    """Take the kill switch back. A repository that was paused by itself stays paused."""
+    with _ledger() as ledger:
+        ledger.switch_off(_scope(ledger, repository))
+    typer.echo(f"resumed {repository or 'everywhere'}")
 
 
 @app.command()
@@ -340,6 +364,24 @@ def _reads() -> Iterator[Reads]:
 
     with _engine(_settings()) as engine:
         yield Reads(engine)
+
+
+@contextmanager
+def _ledger() -> Iterator[Ledger]:
+    from app.adapters.doorbells import Silence
+    from app.db.store import SqlStore
+
+    with _engine(_settings()) as engine, SqlStore(engine, Silence()).begin() as ledger:
+        yield ledger
+
+
+def _scope(ledger: Ledger, repository: str) -> str:
+    if not repository:
+        return "app"
+    found = ledger.repository_named(repository)
+    if found is None:
+        _fail(NO, f"{repository} is not known here: the App is not installed on it, or nothing has come from it yet")
+    return f"repository:{found.id}"
 
 
 def _configured(file: Path, owner: Path | None = None) -> Any:

@@ -81,7 +81,7 @@ class Log(_Group):
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="HEAL_", env_nested_delimiter="__", frozen=True, extra="forbid", env_file=".env"
+        env_prefix="HEAL_", env_nested_delimiter="__", frozen=True, extra="ignore", env_file=".env"
     )
 
     database: Database = Database()

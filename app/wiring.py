@@ -1,5 +1,6 @@
 """The composition root: the only module that knows every adapter."""
 
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +89,7 @@ def wire(settings: Settings, *, passing: Callable[[str], None] | None = None) ->
         clock=clock,
         parse=partial(_parse, app, settings.github.app_id),
         read_log=read_job_log,
-        secret=secrets[-1],
+        secret=hmac.digest(key.encode(), b"markers", "sha256"),  # steady while webhook secrets are rotated
         dashboard_url=settings.web.public_url,
         look_every_s=settings.healing.look_every_s,
         renew_every_s=settings.database.lease_s / 3,

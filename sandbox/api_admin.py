@@ -69,6 +69,20 @@ def _widened(token: Token, repository_id: int) -> Token:
     return replace(token, repository_ids=token.repository_ids | {repository_id})
 
 
+def uninstall(call: Call) -> Response:
+    """{owner}: the App leaves this account; its tokens are worth nothing from now on."""
+    state, owner = call.state, call.state.account(call.text("owner"))
+    found = next((i for i in state.installations.values() if i.account == owner), None)
+    if found is None:
+        raise not_found()
+    del state.installations[found.id]
+    for value, token in list(state.tokens.items()):
+        if token.installation_id == found.id:
+            del state.tokens[value]
+    events.installation_deleted(state, found, [r for r in state.repositories.values() if r.id in found.repository_ids])
+    return reply({}, 202)
+
+
 def create_commit(call: Call) -> Response:
     """{repo, branch?, files: {path: text or null to remove}, message?, login?}: push one commit as a user."""
     where = _repository(call)
@@ -204,6 +218,7 @@ def _summary(state: State, where: Repository) -> Json:
 
 ROUTES = (
     Route("POST", "/repositories", create_repository, "anyone"),
+    Route("POST", "/uninstall", uninstall, "anyone"),
     Route("POST", "/commits", create_commit, "anyone"),
     Route("POST", "/users", create_user, "anyone"),
     Route("POST", "/check-runs/{check_run_id}/click", click, "anyone"),

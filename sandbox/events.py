@@ -63,6 +63,17 @@ def installation_created(state: State, made: Installation, repositories: list[Re
     send(state, "installation", body)
 
 
+def installation_deleted(state: State, gone: Installation, repositories: list[Repository]) -> None:
+    body = {
+        "action": "deleted",
+        "installation": present.installation(state, gone),
+        "repositories": [present.short_repository(r) for r in repositories],
+        "requester": None,
+        "sender": present.account(state, gone.account),
+    }
+    send(state, "installation", body)
+
+
 def repositories_added(state: State, to: Installation, repositories: list[Repository]) -> None:
     body = {
         "action": "added",

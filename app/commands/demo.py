@@ -264,12 +264,12 @@ def _show(out: Console, rows: list[Row]) -> None:
         out.width = 160
     table = Table(show_lines=True, pad_edge=False)
     for head, ratio in (
-        ("repository", 3),
-        ("what broke", 4),
-        ("evidence", 6),
-        ("repair", 4),
-        ("proof", 3),
-        ("seconds to heal", 1),
+        ("repository", 5),
+        ("what broke", 8),
+        ("evidence", 12),
+        ("repair", 6),
+        ("proof", 6),
+        ("seconds to heal", 2),
     ):
         table.add_column(head, ratio=ratio, overflow="fold")
     for row in rows:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -180,7 +181,7 @@ class SqlStore:
         with writing(self._engine) as connection:
             change_held(connection, lease, lease_until=db_now(self._lease_s))
         until = started + SAFE_PART * self._lease_s
-        return Lease(lease.work, lease.row_id, lease.token, until, lease.attempts, lease.crashes)
+        return replace(lease, until_monotonic=until)
 
     def release(self, lease: Lease) -> None:
         with writing(self._engine) as connection:

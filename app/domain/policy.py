@@ -10,7 +10,7 @@ from app.domain.finding import Finding, Remedy
 
 
 class Mode(StrEnum):
-    """From the quietest to the boldest; the least of all that apply is in force."""
+    """From the quietest to the boldest. `mode_of` says which one is in force."""
 
     OFF = "off"  # the detector does not run
     OBSERVE = "observe"  # report only
@@ -112,6 +112,16 @@ def min_mode(first: Mode, *others: Mode) -> Mode:
     return min((first, *others), key=_BOLDNESS.__getitem__)
 
 
+def mode_of(policy: Policy, detector: str, action: str) -> tuple[str, Mode]:
+    """The mode in force for what `detector` found and `action` would do, with the key that it comes from.
+
+    `mode` is for whatever is not named; of the detector and the action, where both are named, the quieter one counts.
+    """
+    named = [(f"detectors.{detector}", policy.detectors[detector])] if detector in policy.detectors else []
+    named += [(f"actions.{action}", policy.actions[action])] if action in policy.actions else []
+    return min(named or [("mode", policy.mode)], key=lambda found: _BOLDNESS[found[1]])
+
+
 def opens_pull(action: str) -> bool:
     """Whether the pull-request rules apply: to every action that is not known to open none."""
     return action not in (RERUN, ISSUE)
@@ -139,7 +149,7 @@ def decide(
     that any of them allows. `retry_at` is set when time alone lifts everything that stopped us. `exhausted` is set
     when the lack of a remedy is what stopped us: not where we would only have looked anyway.
     """
-    mode = min_mode(policy.mode, policy.detectors.get(finding.detector, Mode.AUTO))
+    key, mode = mode_of(policy, finding.detector, remedy.action if remedy else "")
     circumstances = [
         _app_switch(history),
         _repository_pause(policy, history),
@@ -150,14 +160,13 @@ def decide(
     trace = [*circumstances, _confidence(finding, policy)]
     if remedy is None:
         spent = Check("remedy", False, "Every remedy was tried." if finding.ladder else "No remedy is known.")
-        trace += [spent, _action_mode(mode, policy, finding, None)]
+        trace += [spent, _mode_in_force(key, mode, policy)]
         exhausted = all(check.passed for check in circumstances) and _BOLDNESS[mode] > _BOLDNESS[Mode.OBSERVE]
         why = spent if exhausted else next(check for check in trace if not check.passed and check is not spent)
         return Decision(Verdict.LEAVE, why.detail, mode, trace=tuple(trace), exhausted=exhausted)
 
-    mode = min_mode(mode, policy.actions.get(remedy.action, Mode.AUTO))
     trace.append(Check("remedy", True, f"The next remedy is {remedy.action}."))
-    trace.append(_action_mode(mode, policy, finding, remedy))
+    trace.append(_mode_in_force(key, mode, policy))
     trace += _limits(remedy, policy, history, now, branch)
     stopped_by = [check for check in trace if not check.passed]
     if stopped_by:
@@ -203,13 +212,7 @@ def _confidence(finding: Finding, policy: Policy) -> Check:
     return Check("confidence", enough, f"The confidence is {finding.confidence:.2f}; {least:.2f} or more is asked for.")
 
 
-def _action_mode(mode: Mode, policy: Policy, finding: Finding, remedy: Remedy | None) -> Check:
-    keys = [("mode", policy.mode)]
-    if finding.detector in policy.detectors:
-        keys.append((f"detectors.{finding.detector}", policy.detectors[finding.detector]))
-    if remedy is not None and remedy.action in policy.actions:
-        keys.append((f"actions.{remedy.action}", policy.actions[remedy.action]))
-    key = next(key for key, value in keys if value is mode)
+def _mode_in_force(key: str, mode: Mode, policy: Policy) -> Check:
     means = {
         Mode.OFF: "nothing is done",
         Mode.OBSERVE: "it is reported and left alone",

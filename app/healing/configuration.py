@@ -94,7 +94,7 @@ class DetectorRule(_Section):
     """A detector's own mode and confidence."""
 
     mode: Mode
-    """The boldest mode for what this detector finds."""
+    """The mode for what this detector finds, in place of the general one."""
     min_confidence: Confidence | None = None
     """Findings of this detector below this confidence are only reported."""
 
@@ -131,7 +131,7 @@ class HealFile(_Section):
     version: Literal[1]
     """The version of this format."""
     mode: Mode | None = None
-    """The boldest mode for everything: off, observe, propose, approve or auto."""
+    """The mode for everything that is not named below: off, observe, propose, approve or auto."""
     detectors: dict[str, Annotated[DetectorRule, BeforeValidator(_rule)]] = Field(default_factory=dict)
     """Modes of single detectors; never bolder than `mode`."""
     actions: dict[str, Mode] = Field(default_factory=dict)
@@ -173,7 +173,13 @@ def resolve(
             policy = _overlay(policy, file, origin)
     if broken:
         because = f"{' and '.join(broken)} (not valid)"
-        policy = replace(policy, mode=min_mode(policy.mode, Mode.OBSERVE), origin={**policy.origin, "mode": because})
+        policy = replace(
+            policy,
+            mode=min_mode(policy.mode, Mode.OBSERVE),
+            detectors={kind: min_mode(mode, Mode.OBSERVE) for kind, mode in policy.detectors.items()},
+            actions={kind: min_mode(mode, Mode.OBSERVE) for kind, mode in policy.actions.items()},
+            origin={**policy.origin, "mode": because},
+        )
     return Configured(policy, tuple(problems))
 
 

@@ -2,6 +2,8 @@
 
 import threading
 import time
+from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 
 import structlog
@@ -24,7 +26,9 @@ class Hold:
         self._lease = lease
         self._every_s = every_s
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name=f"hold-{lease.work}-{lease.row_id}", daemon=True)
+        # in the caller's context: what the thread logs names the same delivery
+        run = partial(copy_context().run, self._renew)
+        self._thread = threading.Thread(target=run, name=f"hold-{lease.work}-{lease.row_id}", daemon=True)
 
     @property
     def lease(self) -> Lease:

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 from app.domain.delivery import DeliveryState
 from app.domain.effect import Effect, EffectKind
+from app.domain.errors import NotInstalled
 from app.domain.event import (
+    AnyEvent,
     ButtonPressed,
     CommandGiven,
     ConfigPushed,
@@ -38,6 +40,17 @@ def process(kit: Kit, hold: Hold) -> None:
         delivery = ledger.delivery(hold.lease.row_id)
     event = interpret(kit, delivery)
     kit.passing("after interpret")
+    try:
+        follow(kit, hold, event)
+    except NotInstalled as error:
+        kit.app.installations()  # if it is the App's own key that GitHub refuses, this says so and nothing is dropped
+        with kit.store.begin(hold.lease) as ledger:
+            if delivery.repository_id is not None:
+                ledger.forget_repositories((delivery.repository_id,))
+            ledger.finish_delivery(hold.lease.row_id, DeliveryState.IGNORED, str(error))
+
+
+def follow(kit: Kit, hold: Hold, event: AnyEvent | Ignored) -> None:
     match event:
         case Ignored(reason):
             with kit.store.begin(hold.lease) as ledger:

@@ -11,8 +11,10 @@ from structlog.types import Processor
 def configure(*, form: str, level: str, processors: Sequence[Processor] = ()) -> None:
     """`form` is "json" or "console"; `processors` run last before rendering (masking of secrets, say)."""
     number = logging.getLevelNamesMapping()[level.upper()]
-    renderer: Processor = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer()
-    errors: list[Processor] = [structlog.processors.format_exc_info] if form == "json" else []
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if form == "console":  # plain tracebacks: the pretty ones print local variables, and those hold secrets
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    errors: list[Processor] = [structlog.processors.format_exc_info]  # before masking, so that it is masked, too
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -22,7 +24,6 @@ def configure(*, form: str, level: str, processors: Sequence[Processor] = ()) ->
         processors=[*shared, *errors, *processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -172,6 +172,7 @@ def test_a_renewed_lease_ends_later(store: SqlStore) -> None:
     renewed = store.renew(lease)
     assert renewed.until_monotonic > lease.until_monotonic
     assert renewed.token == lease.token
+    assert renewed.cause == lease.cause != ""
 
 
 def test_a_row_handed_back_is_due_at_once_and_the_attempt_is_not_counted(store: SqlStore) -> None:

@@ -33,7 +33,7 @@ def staged(
     """Make a stage in a mode, with servers of its own where the mode needs some."""
 
     @contextmanager
-    def make(mode: str, settings: Mapping[str, str] = {}) -> Iterator[Stage]:  # noqa: B006 - never changed
+    def make(mode: str, settings: Mapping[str, str] = {}) -> Iterator[Stage]:
         root = tmp_path_factory.mktemp("e2e")
         if mode == "embedded":
             shutil.copy(sqlite_template, root / "heal.db")

@@ -23,12 +23,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import Engine, func, select
 
 from app.db.engine import make_engine, reading
-from app.db.reads import IncidentDetail, Reads
+from app.db.reads import Entry, IncidentDetail, Reads
 from app.db.tables import DeliveryRow, EffectRow, IncidentRow, RepairRow
 from app.domain.incident import State
 from sandbox.catalogue import PACKAGES
+from sandbox.deliver import redeliver
 from sandbox.server import Sandbox
-from sandbox.state import Run
+from sandbox.state import CheckRun, Delivery, Run
 
 SECRET = "It's a Secret to Everybody"
 APP_ID = 7
@@ -313,6 +314,87 @@ class Stage:
     def state_of(self, repository: str) -> Json:
         found: Json = self.admin("GET", "/state")[repository]
         return found
+
+    def checks(self, repository: str) -> list[CheckRun]:
+        """The bot's own, oldest first."""
+        checks = list(self.sandbox.state.checks.values())
+        return [c for c in checks if c.repository.full_name == repository and c.app is self.sandbox.state.app]
+
+    def failed_deliveries(self, repository: str) -> list[Delivery]:
+        """What GitHub tried to tell about failed runs of this repository, oldest first."""
+        found = []
+        for delivery in list(self.sandbox.state.deliveries):
+            if (delivery.event, delivery.action) == ("workflow_run", "completed"):
+                body = json.loads(delivery.raw)
+                where, conclusion = body["repository"]["full_name"], body["workflow_run"]["conclusion"]
+                found += [delivery] if (where, conclusion) == (repository, "failure") else []
+        return found
+
+    def delivery_states(self) -> dict[str, str]:
+        with reading(self.engine) as connection:
+            return {row.guid: row.state for row in connection.execute(select(DeliveryRow.guid, DeliveryRow.state))}
+
+    def writes(self, repository: str) -> list[Json]:
+        """What the bot asked GitHub to change there."""
+        state = self.sandbox.state
+        return [
+            request
+            for request in list(state.requests)
+            if request["method"] != "GET"
+            and request["identity"].startswith("installation:")
+            and request["path"].startswith(f"/repos/{repository}/")
+        ]
+
+    def comment_event(self, repository: str, text: str) -> Json:
+        """The body of a delivery about a comment, as GitHub would send it."""
+        owner, _, name = repository.partition("/")
+        found = self.sandbox.state.repository(owner, name)
+        assert found is not None
+        installations = [json.loads(d.raw) for d in self.failed_deliveries(repository)]
+        return {
+            "action": "created",
+            "issue": {"number": 1},
+            "comment": {"id": 1, "body": text, "user": {"login": "maria", "type": "User"}},
+            **{key: installations[0][key] for key in ("repository", "installation")},
+            "sender": {"login": "maria", "id": 1, "type": "User"},
+        }
+
+    def merge(self, repository: str, number: int | None) -> None:
+        self.act("PUT", f"/repos/{repository}/pulls/{number}/merge", {})
+
+    def wait_for_entry(self, repository: str, kind: str) -> Entry:
+        """The incident's first timeline entry of this kind."""
+
+        def found() -> Entry | None:
+            incident = self.incident(repository)
+            return next((e for e in incident.timeline if e.kind == kind), None) if incident else None
+
+        return wait_for(f"{repository} to be {kind}", found)
+
+    def wait_for_pull(self, repository: str, suffix: str) -> Json:
+        """An open pull request from a branch whose name ends like this."""
+
+        def found() -> Json | None:
+            pulls: list[Json] = self.state_of(repository)["pulls"]
+            return next((p for p in pulls if p["head"].endswith(suffix) and p["state"] == "open"), None)
+
+        return wait_for(f"a pull request from {suffix}", found)
+
+    def wait_for_reply(self, repository: str, number: int, words: str) -> None:
+        def found() -> bool:
+            comments = self.act("GET", f"/repos/{repository}/issues/{number}/comments")
+            return any(words in c["body"] for c in comments if c["user"]["login"] == self.sandbox.state.bot.login)
+
+        wait_for(f"the reply {words!r}", found)
+
+    def redeliver_refused(self) -> None:
+        """What GitHub could not hand over, once more: as the sweep has it done, without waiting for the sweep."""
+        state = self.sandbox.state
+        with state.lock:
+            handed = {d.guid for d in state.deliveries if d.status_code == 202}
+            refused = {d.guid: d for d in state.deliveries if d.guid not in handed}
+            for delivery in refused.values():
+                redeliver(state, delivery)
 
     def runs(self, repository: str, branch: str = "main") -> list[Run]:
         runs = list(self.sandbox.state.runs.values())

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.errors import RateLimited, Unreachable
+from app.domain.errors import NotInstalled, RateLimited, Unreachable
 from app.domain.incident import State
 from app.domain.repair import RepairState
 from app.healing.work import perform
@@ -274,3 +274,22 @@ def test_branches_and_repositories_with_the_same_cause_are_different_incidents(w
     first, second = world.incident(1), world.incident(2)
     assert first.fingerprint != second.fingerprint
     assert first.finding.fingerprint == second.finding.fingerprint
+
+
+def test_a_delivery_from_where_the_app_is_not_any_more_is_ignored(world: World) -> None:
+    world.project()
+    world.fail()
+    world.forge.installed = False
+    world.drain()
+    with world.store.begin() as ledger:
+        assert ledger.repository(world.forge.repository.id) is None
+    assert world.delivery_states() == ["ignored"]
+    assert not world.forge.writes
+
+
+def test_a_delivery_is_put_aside_and_not_dropped_when_github_refuses_the_apps_own_key(world: World) -> None:
+    world.project()
+    world.fail()
+    world.app.error = NotInstalled("401 Bad credentials; check the App's id and key")
+    world.drain()
+    assert world.delivery_states() == ["dead"]

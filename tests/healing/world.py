@@ -15,7 +15,7 @@ from app.adapters.github.logs import read_job_log
 from app.db.engine import db_now, reading, writing
 from app.db.leases import ROWS
 from app.db.store import SqlStore
-from app.db.tables import RepairRow
+from app.db.tables import DeliveryRow, RepairRow
 from app.domain.delivery import Delivery
 from app.domain.event import AnyEvent, ButtonPressed, CommandGiven, Ignored, PullClosed
 from app.domain.evidence import Annotation, Job, JobLog
@@ -189,6 +189,10 @@ class World:
         with writing(self.engine) as connection:
             row = ROWS[work]
             connection.execute(update(row).where(row.due_at.is_not(None)).values(due_at=db_now(-1)))
+
+    def delivery_states(self) -> list[str]:
+        with reading(self.engine) as connection:
+            return list(connection.scalars(select(DeliveryRow.state).order_by(DeliveryRow.id)))
 
     def attempts(self, work: Work) -> int:
         """Attempts that the newest row has used up."""

@@ -72,10 +72,26 @@ def stopped_by(decision: Decision) -> list[str]:
         ("an action's mode asks", {"policy": replace(AUTO, actions={"edit_config": Mode.PROPOSE})}, "ask", []),
         ("an action can be off", {"policy": replace(AUTO, actions={"edit_config": Mode.OFF})}, "leave", ["mode"]),
         (
-            "an action is never bolder than the mode",
+            "an action that is named has its own mode",
             {"policy": Policy(mode=Mode.OBSERVE, actions={"edit_config": Mode.AUTO})},
+            "act",
+            [],
+        ),
+        (
+            "an action that is not named has the general mode",
+            {"policy": Policy(mode=Mode.OBSERVE, actions={"rerun_failed_jobs": Mode.AUTO})},
             "leave",
             ["mode"],
+        ),
+        (
+            "of a detector and an action the quieter mode counts",
+            {
+                "policy": replace(
+                    AUTO, detectors={"pipeline_failure": Mode.AUTO}, actions={"edit_config": Mode.APPROVE}
+                )
+            },
+            "ask",
+            [],
         ),
         ("too little confidence is left", {"policy": replace(AUTO, min_confidence=0.91)}, "leave", ["confidence"]),
         ("just enough confidence acts", {"policy": replace(AUTO, min_confidence=0.9)}, "act", []),
@@ -226,9 +242,9 @@ def test_a_stricter_mode_is_never_bolder(
     for stricter in (
         replace(policy, mode=min_mode(policy.mode, mode)),
         replace(policy, detectors={**policy.detectors, "pipeline_failure": min_mode(
-            policy.detectors.get("pipeline_failure", Mode.AUTO), mode)}),
+            policy.detectors.get("pipeline_failure", policy.mode), mode)}),
         replace(policy, actions={**policy.actions, "edit_config": min_mode(
-            policy.actions.get("edit_config", Mode.AUTO), mode)}),
+            policy.actions.get("edit_config", policy.mode), mode)}),
     ):  # fmt: skip
         after = answer(remedy, stricter, history, branch=branch, stale=stale, from_fork=fork)
         assert BOLDNESS[after.verdict] <= BOLDNESS[before.verdict]

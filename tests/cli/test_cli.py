@@ -1,0 +1,234 @@
+"""Commands: what they print, and how they exit (0 done, 1 no, 2 usage, 3 out of reach)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from app.db.store import SqlStore
+from app.domain.delivery import Delivery
+from app.domain.incident import State
+from tests.cli.conftest import Heal
+from tests.healing.world import OUT_OF_MEMORY, World
+
+EXAMPLE = {
+    "action": "completed",
+    "installation": {"id": 7},
+    "repository": {"id": 1, "full_name": "acme/trainer", "default_branch": "main", "owner": {"login": "acme"}},
+    "sender": {"login": "octocat", "id": 2, "type": "User"},
+    "workflow": {"name": "CI", "path": ".github/workflows/ci.yml"},
+    "workflow_run": {
+        "id": 99,
+        "name": "CI",
+        "path": ".github/workflows/ci.yml",
+        "run_attempt": 1,
+        "head_sha": "a" * 40,
+        "head_branch": "main",
+        "event": "push",
+        "conclusion": "failure",
+        "status": "completed",
+        "html_url": "https://github.com/acme/trainer/actions/runs/99",
+        "head_repository": {"id": 1, "full_name": "acme/trainer"},
+        "run_started_at": "2026-11-21T09:00:00Z",
+    },
+}
+LOG = """2026-11-21T09:00:00.0000000Z ##[group]Run python train.py
+2026-11-21T09:00:00.0000000Z ##[endgroup]
+2026-11-21T09:00:01.0000000Z ConnectionResetError: [Errno 104] Connection reset by peer
+2026-11-21T09:00:01.0000000Z ##[error]Process completed with exit code 1.
+"""
+
+
+@pytest.fixture
+def world(engine: Engine, store: SqlStore) -> World:
+    world = World(engine, store, look_every_s=3600.0)
+    world.project()
+    return world
+
+
+def test_help_needs_no_database_and_no_settings() -> None:
+    done = subprocess.run([sys.executable, "-m", "app.cli", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    for command in ("serve", "worker", "demo", "check", "config", "deliveries", "incidents", "db", "simulate", "pause"):
+        assert command in done.stdout
+
+
+def test_help_loads_neither_the_database_nor_the_web_server() -> None:
+    code = "import sys, app.cli; print([m for m in ('sqlalchemy', 'fastapi', 'celery', 'github') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_serve_says_which_setting_is_missing(heal: Heal) -> None:
+    done = heal("serve")
+    assert done.exit_code == 2
+    assert "HEAL_GITHUB__APP_ID" in done.output
+
+
+def test_a_setting_that_is_no_number_is_named(heal: Heal) -> None:
+    done = heal("deliveries", "list", HEAL_WEB__PORT="eighty")
+    assert done.exit_code == 2
+    assert "HEAL_WEB__PORT" in done.output
+
+
+def test_a_misspelt_setting_is_warned_of(heal: Heal) -> None:
+    done = heal("deliveries", "list", HEAL_GITHUB__APPID="7")
+    assert "HEAL_GITHUB__APPID" in done.output
+    assert done.exit_code == 2  # a group refuses names it does not know
+
+
+def test_worker_without_a_broker_says_what_to_use(heal: Heal) -> None:
+    done = heal("worker")
+    assert done.exit_code == 2
+    assert "heal serve" in done.output
+
+
+def test_check_tells_what_is_not_well_and_exits_with_1(heal: Heal) -> None:
+    done = heal("check", "--json")
+    probes = {probe["name"]: probe for probe in json.loads(done.stdout)}
+    assert done.exit_code == 1
+    assert probes["database"]["ok"]
+    assert probes["migrations"]["ok"]
+    assert not probes["GitHub"]["ok"]
+    assert probes["GitHub"]["hint"]
+
+
+def test_a_database_out_of_reach_exits_with_3(heal: Heal) -> None:
+    done = heal("incidents", "list", HEAL_DATABASE__URL="postgresql+psycopg://nobody@127.0.0.1:1/none")
+    assert done.exit_code == 3
+
+
+def test_config_validate_names_line_and_likely_key(heal: Heal, tmp_path: Path) -> None:
+    file = tmp_path / "heal.yml"
+    file.write_text("version: 1\nmoed: auto\n")
+    done = heal("config", "validate", str(file), "--json")
+    problem = json.loads(done.stdout)["problems"][0]
+    assert done.exit_code == 1
+    assert problem["line"] == 2
+    assert "mode" in problem["message"]
+
+
+def test_config_validate_reads_standard_input(heal: Heal) -> None:
+    done = heal("config", "validate", "-", text="version: 1\nmode: auto\n")
+    assert (done.exit_code, done.stdout.strip()) == (0, "valid")
+
+
+def test_config_explain_tells_where_each_value_comes_from(heal: Heal, tmp_path: Path) -> None:
+    (tmp_path / "own.yml").write_text("version: 1\nmode: auto\n")
+    (tmp_path / "owner.yml").write_text("version: 1\nlimits: {open_pulls: 9}\n")
+    done = heal("config", "explain", "own.yml", "--owner", "owner.yml", "--json")
+    rows = {row["key"]: (row["value"], row["origin"]) for row in json.loads(done.stdout)}
+    assert rows["mode"][0] == "auto"
+    assert rows["limits.open_pulls"][0] == "9"
+    assert rows["mode"][1] != rows["limits.open_pulls"][1]
+    assert rows["watch"][1] == "default"
+
+
+def test_config_schema_is_a_json_schema(heal: Heal) -> None:
+    assert json.loads(heal("config", "schema").stdout)["$schema"].startswith("https://json-schema.org/")
+
+
+def test_a_file_that_cannot_be_read_is_a_usage_error(heal: Heal) -> None:
+    assert heal("config", "validate", "nowhere.yml").exit_code == 2
+
+
+def test_deliveries_are_listed_shown_and_replayed(heal: Heal, world: World) -> None:
+    world.fail()
+    world.drain()
+    listed = json.loads(heal("deliveries", "list", "--json").stdout)
+    assert [(row["guid"], row["state"]) for row in listed] == [("guid-1", "done")]
+    assert json.loads(heal("deliveries", "show", "guid-1", "--json").stdout)["repository"] == "acme/trainer"
+    assert heal("deliveries", "replay", "guid-1").exit_code == 0
+    assert json.loads(heal("deliveries", "show", "guid-1", "--json").stdout)["state"] == "ready"
+    world.drain()
+    assert len(world.forge.written("rerun_failed_jobs")) == 1
+
+
+def test_a_delivery_nobody_kept_is_a_no(heal: Heal) -> None:
+    assert heal("deliveries", "show", "none").exit_code == 1
+    assert heal("deliveries", "replay", "none").exit_code == 1
+
+
+def test_deliveries_of_an_unknown_state_are_a_usage_error(heal: Heal) -> None:
+    done = heal("deliveries", "list", "--state", "lost")
+    assert done.exit_code == 2
+    assert "ready" in done.output
+
+
+def test_an_incident_is_shown_with_evidence_rules_diff_and_proof(heal: Heal, world: World) -> None:
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    shown = heal("incidents", "show", "1").stdout
+    assert "ArrayMemoryError" in shown
+    assert "pass  mode:" in shown
+    assert "+batch_size: 2048" in shown
+    assert "proven" in shown
+    assert "guid-1" in shown
+    assert json.loads(heal("incidents", "show", "1", "--json").stdout)["line"]["state"] == "healed"
+    assert [row["id"] for row in json.loads(heal("incidents", "list", "--state", "healed", "--json").stdout)] == [1]
+    assert "host_oom" in heal("incidents", "list").stdout
+
+
+def test_an_incident_that_is_not_there_is_a_no(heal: Heal) -> None:
+    assert heal("incidents", "show", "5").exit_code == 1
+
+
+def test_pause_stops_repairs_everywhere_until_resume(heal: Heal, world: World) -> None:
+    assert heal("pause", "--reason", "an audit").exit_code == 0
+    world.fail()
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    assert "kill switch" in heal("incidents", "show", "1").stdout
+    assert heal("resume").exit_code == 0
+    world.fail()
+    world.drain()
+    assert world.incident().state is State.VERIFYING
+
+
+def test_pause_of_one_repository_needs_its_name(heal: Heal, world: World) -> None:
+    assert heal("pause", "--repository", "acme/nowhere").exit_code == 1
+    world.fail()
+    world.drain()
+    assert heal("pause", "--repository", "acme/trainer").exit_code == 0
+    with world.store.begin() as ledger:
+        assert [switch.scope for switch in ledger.history(1, 1, 1).switches] == ["repository:1"]
+
+
+def test_db_upgrade_is_done_twice_without_harm(heal: Heal) -> None:
+    assert heal("db", "upgrade").exit_code == 0
+    assert heal("db", "upgrade").exit_code == 0
+
+
+def test_simulate_shows_the_rules_without_a_network(heal: Heal, tmp_path: Path) -> None:
+    (tmp_path / "delivery.json").write_text(json.dumps(EXAMPLE))
+    (tmp_path / "job.log").write_text(LOG)
+    (tmp_path / "heal.yml").write_text("version: 1\nmode: auto\n")
+    done = heal("simulate", "delivery.json", "--log", "job.log", "--job", "train", "--config", "heal.yml")
+    assert done.exit_code == 0
+    assert "act rerun_failed_jobs" in done.stdout
+    assert "pass  mode:" in done.stdout
+    quiet = heal("simulate", "delivery.json", "--log", "job.log", "--json")
+    incident = json.loads(quiet.stdout)["incidents"][0]
+    assert incident["finding"]["kind"] == "network_transient"
+    assert incident["decision"]["verdict"] == "leave"
+
+
+def test_simulate_takes_an_exported_delivery_with_its_event(heal: Heal, tmp_path: Path) -> None:
+    (tmp_path / "delivery.json").write_text(json.dumps({"event": "star", "payload": {"action": "created"}}))
+    assert "ignored" in heal("simulate", "delivery.json").stdout
+
+
+def test_simulate_of_garbage_is_a_usage_error(heal: Heal, tmp_path: Path) -> None:
+    (tmp_path / "delivery.json").write_text("{")
+    done = heal("simulate", "delivery.json")
+    assert done.exit_code == 2
+    assert "JSON" in done.output
+
+
+def test_what_a_repository_wrote_cannot_drive_the_terminal(heal: Heal, store: SqlStore) -> None:
+    store.keep([Delivery("g", "github", "\x1b[31mred", "", b"{}", 1, 1, "acme/\x1b]0;title\x07x")])
+    assert "\x1b" not in heal("deliveries", "list").stdout

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from app.settings import Settings, misspelt
+
+
+@pytest.fixture(autouse=True)
+def _nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_default_is_embedded() -> None:
+    settings = Settings()
+    assert settings.embedded
+    assert settings.database_url().startswith("sqlite:///")
+
+
+def test_two_webhook_secrets_are_active_while_one_is_rotated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEAL_GITHUB__WEBHOOK_SECRETS", "new,old")
+    assert Settings().webhook_secrets() == (b"new", b"old")
+
+
+def test_secrets_come_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "secrets").write_text("new\nold\n\n")
+    (tmp_path / "key.pem").write_text("PEM")
+    (tmp_path / "password").write_text("p@ss/word\n")
+    monkeypatch.setenv("HEAL_GITHUB__WEBHOOK_SECRETS_FILE", "secrets")
+    monkeypatch.setenv("HEAL_GITHUB__PRIVATE_KEY_FILE", "key.pem")
+    monkeypatch.setenv("HEAL_DATABASE__URL", "postgresql+psycopg://heal@db/heal")
+    monkeypatch.setenv("HEAL_DATABASE__PASSWORD_FILE", "password")
+    settings = Settings()
+    assert settings.webhook_secrets() == (b"new", b"old")
+    assert settings.private_key_pem() == "PEM"
+    assert settings.database_url() == "postgresql+psycopg://heal:p%40ss%2Fword@db/heal"
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEAL_GITHUB__WEBHOOK_SECRETS", "canary")
+    assert "canary" not in repr(Settings())
+
+
+def test_a_misspelt_member_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEAL_DATABASE__ULR", "x")
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def test_a_misspelt_group_is_told() -> None:
+    assert misspelt({"HEAL_DATBASE__URL": "x", "HEAL_WEB__PORT": "1", "HOME": "/"}) == ["HEAL_DATBASE__URL"]
+
+
+def test_other_programs_variables_in_the_env_file_are_none_of_ours(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("POSTGRES_USER=heal\nHEAL_WEB__PORT=9000\n")
+    assert Settings().web.port == 9000
