@@ -182,7 +182,9 @@ def test_pause_stops_repairs_everywhere_until_resume(heal: Heal, world: World) -
     world.fail()
     world.drain()
     assert world.incident().state is State.OBSERVED
-    assert "kill switch" in heal("incidents", "show", "1").stdout
+    shown = heal("incidents", "show", "1").stdout
+    assert "STOP  app switch" in shown
+    assert "an audit" in shown
     assert heal("resume").exit_code == 0
     world.fail()
     world.drain()
