@@ -274,6 +274,8 @@ def _limit(rule: str, used: int, allowed: int, what: str, oldest_at: datetime | 
 def _cooldown(limits: Limits, history: History, now: datetime) -> Check:
     if history.disproven_at is None:
         return Check("cooldown", True, "No repair of this failure was disproven.")
+    if not limits.cooldown_s:
+        return Check("cooldown", True, "There is no cooldown after a disproven repair.")
     until = history.disproven_at + timedelta(seconds=limits.cooldown_s)
     if now >= until:
         return Check("cooldown", True, "The cooldown after the last disproven repair is over.")

@@ -89,14 +89,14 @@ def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: s
     if verb == "approve":
         return _approve(ledger, incident, waiting, who)
     if verb == "reject":
-        return _reject(ledger, incident, waiting, who)
+        return _reject(ledger, policy, incident, waiting, who)
     if verb == "retry":
         return _retry(ledger, policy, incident, waiting, who)
     return _undo(ledger, policy, incident, waiting, who)
 
 
 def _approve(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str) -> Answer:
-    if not waiting:
+    if not waiting or not allows(incident.state, Signal.ACTED):
         return Answer(f"Nothing waits for approval: incident {incident.id} is {incident.state}.")
     ledger.save_repair(replace(waiting[-1], state=RepairState.PLANNED, approved_by=who), due_at=ledger.now())
     ledger.wake_repair(waiting[-1].id)
@@ -105,11 +105,13 @@ def _approve(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str
     return Answer(f"Approved: `{waiting[-1].remedy.action}` starts now.")
 
 
-def _reject(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+def _reject(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
     if not allows(incident.state, Signal.REJECTED):
         return Answer(f"Nothing to reject: incident {incident.id} is {incident.state}.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "rejected", {"by": who})
+    if incident.pull_number is not None and incident.merged_at is None:
+        take_back(ledger, incident, policy)
     move(ledger, incident, Signal.REJECTED)
     return Answer(f"Rejected. Incident {incident.id} will be left alone.")
 

@@ -32,21 +32,26 @@ def findings(detectors: Iterable[Detector], event: RunFinished, evidence: Eviden
     return list(found.values())
 
 
-def record(ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: int) -> Incident:
-    """The incident of this finding, opened, reopened or brought up to date; with a line in its timeline."""
+def record(ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: int) -> tuple[Incident, bool]:
+    """The incident of this finding, opened, reopened or brought up to date; with a line in its timeline.
+
+    The second value says that this is a relapse: the cause returned after its repair was merged.
+    """
     place = fingerprint_at(event, finding)
     now = ledger.now()
     incident = ledger.find_incident(event.repository.id, place)
     if incident is None:
         incident = ledger.add_incident(_opened(event, finding, place, now))
+    relapse = relapsed(incident, event)
     newer = (event.run_id, event.attempt) >= (incident.run_id, incident.attempt)
-    state = _state_after(incident, event)
+    state = _state_after(incident, relapse)
+    reopened = state is State.OPEN and incident.state is not State.OPEN
     incident = replace(
         incident,
         state=state,
         updated_at=now,
-        rung=0 if state is State.OPEN and incident.state is not State.OPEN else incident.rung,
         **(_seen(event, finding) if newer else {}),
+        **(_AFRESH if reopened else {}),
     )
     ledger.save_incident(incident)
     ledger.note(
@@ -63,7 +68,7 @@ def record(ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: in
         },
         delivery_id,
     )
-    return incident
+    return incident, relapse
 
 
 def fingerprint_at(event: RunFinished, finding: Finding) -> str:
@@ -72,12 +77,21 @@ def fingerprint_at(event: RunFinished, finding: Finding) -> str:
     return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
-def _state_after(incident: Incident, event: RunFinished) -> State:
-    if incident.state is State.HEALED:
-        if relapsed(incident, event):
-            return step(incident.state, Signal.RELAPSED)
-        if incident.pull_number and not incident.merged_at:
-            return incident.state  # the proven fix waits to be merged; until then the branch goes on failing
+_AFRESH: dict[str, Any] = {
+    "rung": 0,
+    "pull_number": None,
+    "issue_number": None,
+    "healed_at": None,
+    "merged_at": None,
+    "watch_until": None,
+}
+
+
+def _state_after(incident: Incident, relapse: bool) -> State:
+    if relapse:
+        return step(incident.state, Signal.RELAPSED)
+    if incident.state is State.HEALED and incident.pull_number and not incident.merged_at:
+        return incident.state  # the proven fix waits to be merged; until then the branch goes on failing
     return step(incident.state, Signal.FOUND)
 
 

@@ -69,7 +69,8 @@ def follow(kit: Kit, hold: Hold, event: AnyEvent | Ignored) -> None:
 
 def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> None:
     gone = event.change in ("deleted", "suspend")
-    repositories = () if gone else event.repositories or tuple(kit.app.repositories(event.installation_id))
+    # asked of GitHub: the event's own list lacks the default branch, from which the policy is read
+    repositories = [] if gone else kit.app.repositories(event.installation_id)
     with kit.store.begin(hold.lease) as ledger:
         if gone:
             ledger.forget_installation(event.installation_id)
@@ -110,12 +111,12 @@ def take_up(
     ledger: Ledger, hold: Hold, event: RunFinished, finding: Finding, configured: Configured, outdated: str
 ) -> None:
     """One finding: into its incident, and on to a decision if one is due."""
-    incident = record(ledger, event, finding, hold.lease.row_id)
+    incident, relapse = record(ledger, event, finding, hold.lease.row_id)
     if incident.state is State.OPEN:
         next_rung(ledger, incident, configured.policy, stale=outdated, from_fork=event.from_fork)
         return
-    history = ledger.history(incident.repository_id, incident.id, incident.run_id)
-    if incident.state is State.REPAIRING and incident.merged_at:
+    if relapse:
+        history = ledger.history(incident.repository_id, incident.id, incident.run_id)
         ledger.note(incident.id, "relapsed", {"run_id": event.run_id, "url": event.url})
         may_act = configured.policy.mode is Mode.AUTO and not configured.policy.paused and not history.switches
         if not (may_act and take_back(ledger, incident, configured.policy)):

@@ -1,5 +1,6 @@
 """Carry out one planned repair: dry run, then ask or apply; or take one back."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -8,15 +9,16 @@ from app.domain.errors import Permanent
 from app.domain.incident import Incident, Signal, State, allows
 from app.domain.outcome import Conclusion, Outcome
 from app.domain.policy import Policy
-from app.domain.repair import Plan, Repair, RepairState, Verb
+from app.domain.repair import FINAL, Plan, Repair, RepairState, Verb
 from app.healing import texts
-from app.healing.decide import climb, escalate, move, tell
+from app.healing.decide import climb, escalate, move, take_back, tell
 from app.healing.gather import configuration
 from app.healing.hold import Hold
 from app.healing.kit import Kit
 from app.healing.verify import look
 from app.ports.forge import Forge
 from app.ports.plugins import Tools
+from app.ports.queue import Work
 from app.ports.store import Ledger
 from app.security.marker import marker
 
@@ -107,6 +109,8 @@ def settle(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan | N
             "data": dict(outcome.data),
         }
         done = replace(current, plan=plan or current.plan, outcome=outcome)
+        if incident.state is not State.REPAIRING:
+            return overtaken(ledger, incident, policy, done, told)
         if outcome.conclusion in _HELD:
             ledger.note(incident.id, "applied", told)
             incident = replace(
@@ -137,6 +141,16 @@ def settle(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan | N
         climb(kit, ledger, incident, policy)
 
 
+def overtaken(ledger: Ledger, incident: Incident, policy: Policy, done: Repair, told: Mapping[str, object]) -> None:
+    """A person decided otherwise while we worked: what was done is written down, and taken back."""
+    held = done.outcome is not None and done.outcome.conclusion in _HELD
+    ledger.note(incident.id, "applied" if held else "skipped", told)
+    ledger.save_repair(replace(done, state=RepairState.REJECTED), due_at=None)
+    if held and done.outcome is not None:
+        ledger.save_incident(replace(incident, pull_number=done.outcome.data.get("pull", incident.pull_number)))
+        take_back(ledger, incident, policy)
+
+
 def settle_undo(kit: Kit, hold: Hold, current: Repair, target: Repair, outcome: Outcome) -> None:
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
@@ -155,20 +169,24 @@ def settle_undo(kit: Kit, hold: Hold, current: Repair, target: Repair, outcome: 
             tell(ledger, incident)
 
 
-def give_up(kit: Kit, repair_id: int, error: str) -> None:
-    """The row is dead: a person must know, the incident must not wait for ever."""
-    with kit.store.begin() as ledger:
-        current = ledger.repair(repair_id)
-        incident = ledger.incident(current.incident_id)
-        ledger.save_repair(
-            replace(current, state=RepairState.FAILED, outcome=Outcome(Conclusion.FAILURE, "could not be carried out")),
-            due_at=None,
-        )
-        ledger.note(incident.id, "failed", {"title": "could not be carried out", "summary": error})
-        if incident.state is State.VERIFYING:
-            incident = move(ledger, incident, Signal.FAILED)
-        if allows(incident.state, Signal.EXHAUSTED):
-            escalate(ledger, incident, "the repair could not be carried out")
+def mourn(kit: Kit) -> None:
+    """Repairs whose rows were put aside: a person must know, and no incident may wait for them for ever."""
+    for repair_id, error in kit.store.put_aside(Work.REPAIR):
+        with kit.store.begin() as ledger:
+            give_up(ledger, ledger.repair(repair_id), error)
+
+
+def give_up(ledger: Ledger, current: Repair, error: str) -> None:
+    if current.state in FINAL:
+        return
+    incident = ledger.incident(current.incident_id)
+    outcome = Outcome(Conclusion.FAILURE, "could not be carried out")
+    ledger.save_repair(replace(current, state=RepairState.FAILED, outcome=current.outcome or outcome), due_at=None)
+    ledger.note(incident.id, "failed", {"title": outcome.title, "summary": error})
+    if incident.state is State.VERIFYING:
+        incident = move(ledger, incident, Signal.FAILED)
+    if allows(incident.state, Signal.EXHAUSTED):
+        escalate(ledger, incident, "the repair could not be carried out")
 
 
 def stale(forge: Forge, incident: Incident) -> str:

@@ -71,7 +71,8 @@ def pull_body(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
         return ""
     title, body = texts.pull_text(record, held[-1], held[-1].plan, kit.dashboard_url)
     hold.guard()
-    return str(forge.ensure_pull(head=pull.head_branch, base=pull.base_branch, title=title, body=body).number)
+    forge.edit_pull(number, title=title, body=body)
+    return str(number)
 
 
 def reply(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:

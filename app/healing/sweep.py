@@ -1,4 +1,4 @@
-"""What no event reminds us of: deliveries that GitHub could not hand over, and old bodies."""
+"""What no event reminds us of: deliveries that GitHub could not hand over, repairs that were put aside, old bodies."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -7,6 +7,7 @@ import structlog
 
 from app.domain.errors import Transient
 from app.healing.kit import Kit
+from app.healing.repair import mourn
 from app.ports.forge import SentDelivery
 
 log = structlog.get_logger()
@@ -24,6 +25,7 @@ def sweep(kit: Kit, every_s: float) -> bool:
     if not kit.store.take_turn("sweep", every_s):
         return False
     kit.store.prune(older_than_s=_KEEP_BODIES_S)
+    mourn(kit)
     try:
         catch_up(kit)
     except Transient as error:

@@ -3,11 +3,11 @@
 import structlog
 from structlog.contextvars import bound_contextvars
 
-from app.domain.errors import HealError, LeaseLost, Permanent, RateLimited, Transient
+from app.domain.errors import LeaseLost, Permanent, RateLimited, Transient
 from app.healing.hold import Hold
 from app.healing.kit import Kit
 from app.healing.process import process
-from app.healing.repair import give_up, repair
+from app.healing.repair import mourn, repair
 from app.healing.report import report
 from app.ports.queue import Work
 from app.ports.store import Lease
@@ -44,8 +44,7 @@ def _handle(kit: Kit, hold: Hold) -> None:
         _later(kit, hold.lease, error, counts=True)
     except Permanent as error:
         log.warning("permanent", error=str(error))
-        kit.store.bury(hold.lease, str(error))
-        _bereave(kit, hold.lease, error)
+        _put_aside(kit, hold.lease, error)
     except Exception as error:
         log.exception("bug", attempts=lease.attempts)
         _later(kit, hold.lease, Transient(f"{type(error).__name__}: {error}"), counts=True)
@@ -54,12 +53,14 @@ def _handle(kit: Kit, hold: Hold) -> None:
 def _later(kit: Kit, lease: Lease, error: Transient, *, counts: bool) -> None:
     try:
         if not kit.store.retry(lease, str(error), at=error.retry_at, counts=counts):
-            _bereave(kit, lease, error)
+            mourn(kit)
     except Transient as lost:
         log.warning("lease_left_to_expire", error=str(lost))
 
 
-def _bereave(kit: Kit, lease: Lease, error: HealError) -> None:
-    """A dead repair must not leave its incident waiting."""
-    if lease.work is Work.REPAIR:
-        give_up(kit, lease.row_id, str(error))
+def _put_aside(kit: Kit, lease: Lease, error: Permanent) -> None:
+    try:
+        kit.store.bury(lease, str(error))
+        mourn(kit)
+    except Transient as lost:
+        log.warning("lease_left_to_expire", error=str(lost))

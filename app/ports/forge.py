@@ -132,6 +132,10 @@ class Forge(Protocol):
         """The one open pull request from `head` to `base`; title and body as given."""
         ...
 
+    def edit_pull(self, number: int, *, title: str, body: str) -> None:
+        """New words on a pull request that exists; its state stays as it is."""
+        ...
+
     def pulls_of(self, head: str) -> list[Pull]:
         """All pull requests from our branch `head`, newest first, any state."""
         ...

@@ -21,7 +21,7 @@ class Lease:
     the lease). `token` is the fence: a write under an older token is refused. `attempts` counts this claim too;
     `crashes` counts earlier claims that ended without a word.
     `cause` is the GUID of the delivery that all this follows from: of the delivery itself, or of the one under whose
-    lease the repair or effect was last asked for."""
+    lease the repair or effect was last asked for. `delivery` is what was claimed, if it is one."""
 
     work: Work
     row_id: int
@@ -30,6 +30,7 @@ class Lease:
     attempts: int
     crashes: int = 0
     cause: str = ""
+    delivery: Delivery | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class Ledger(Protocol):
     def switch_off(self, scope: str) -> None: ...
 
     def now(self) -> datetime:
-        """The database's clock, aware UTC: leases and due times are told by it alone."""
+        """The database's clock when this transaction first asked, aware UTC: due times are told by it alone."""
         ...
 
     def ring_after_commit(self, work: Work, row_id: int) -> None:
@@ -193,6 +194,10 @@ class Store(Protocol):
 
     def bury(self, lease: Lease, error: str) -> None:
         """Put the row aside with its error; `redrive` brings it back."""
+        ...
+
+    def put_aside(self, work: Work) -> list[tuple[int, str]]:
+        """Buried rows that nobody has finished since: id and error."""
         ...
 
     def redrive(self, work: Work, row_id: int) -> bool:

@@ -1,8 +1,12 @@
 """What people ask for, with buttons and comments."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.domain.incident import State
+from app.healing.work import perform
+from app.ports.queue import Work
 from tests.healing.world import ASSERTION, OUT_OF_MEMORY, World
 
 APPROVE = "version: 1\nmode: approve\n"
@@ -103,6 +107,33 @@ def test_undo_twice_is_undo_once(world: World) -> None:
     world.drain()
     assert len(world.forge.written("close_pull")) + len(world.forge.written("delete_branch")) <= 2
     assert world.forge.pulls[1].state == "closed"
+
+
+def test_reject_while_the_fix_waits_for_proof_closes_its_pull_request(world: World) -> None:
+    before = world.project()
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.say("reject 1")
+    world.drain()
+    assert world.incident().state is State.DISMISSED
+    assert world.forge.pulls[1].state == "closed"
+    assert world.forge.branches == {"main": before}
+
+
+def test_reject_while_the_fix_is_being_applied_takes_it_back(world: World) -> None:
+    before = world.project()
+    world.fail(OUT_OF_MEMORY)
+
+    def reject_meanwhile(step: str) -> None:
+        if step == "after apply" and "rejected" not in world.kinds():
+            world.say("reject 1")
+            perform(world.kit, Work.DELIVERY)
+
+    world.kit = replace(world.kit, passing=reject_meanwhile)
+    world.drain()
+    assert world.incident().state is State.DISMISSED
+    assert world.forge.pulls[1].state == "closed"
+    assert world.forge.branches == {"main": before}
 
 
 def test_pause_stops_repairs_and_resume_lets_them_go_on(world: World) -> None:

@@ -4,12 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from app.domain.errors import NotInstalled, RateLimited, Unreachable
+from app.domain.errors import NotInstalled, RateLimited, Refused, Unreachable
 from app.domain.incident import State
 from app.domain.repair import RepairState
+from app.healing.sweep import sweep
 from app.healing.work import perform
 from app.ports.queue import Work
-from tests.healing.world import ASSERTION, OUT_OF_MEMORY, STRANGE, World
+from tests.healing.world import ASSERTION, OUT_OF_MEMORY, STRANGE, TRAIN_YAML, World
 
 
 def test_a_transient_failure_is_rerun_and_healed_by_the_later_attempt(world: World) -> None:
@@ -226,6 +227,48 @@ def test_a_pull_request_that_a_person_closes_is_not_opened_again(world: World) -
     world.drain()
     assert world.incident().state is State.DISMISSED
     assert len(world.forge.pulls) == 1
+
+
+def test_a_repair_that_cannot_be_carried_out_calls_a_person(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    assert perform(world.kit, Work.DELIVERY)
+    world.forge.fail_next("paths", Refused("Resource not accessible by integration"))
+    world.drain()
+    assert world.incident().state is State.ESCALATED
+    assert world.repairs()[0].state is RepairState.FAILED
+    failed = next(entry for entry in world.record().timeline if entry.kind == "failed")
+    assert "not accessible" in failed.data["summary"]
+
+
+def test_a_repair_that_kills_its_worker_three_times_calls_a_person(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    assert perform(world.kit, Work.DELIVERY)
+    for _ in range(3):
+        assert world.store.claim(Work.REPAIR) is not None
+        world.expire(Work.REPAIR)
+    world.drain()
+    assert sweep(world.kit, 60.0)
+    assert world.incident().state is State.ESCALATED
+
+
+def test_a_failure_after_the_watch_is_a_new_course_of_the_same_incident(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.on_push = None
+    world.close_pull(1, merged=True)
+    world.drain()
+    world.forge.push("main", {"configs/train.yaml": TRAIN_YAML})
+    world.outlive_the_watch()
+    world.fail(OUT_OF_MEMORY)
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert "relapsed" not in world.kinds()
+    assert world.incident().state is State.VERIFYING
+    assert len([pull for pull in world.forge.pulls.values() if pull.state == "open"]) == 1
 
 
 def test_a_rate_limit_postpones_the_work_and_costs_no_attempt(world: World) -> None:

@@ -15,7 +15,7 @@ from app.adapters.github.logs import read_job_log
 from app.db.engine import db_now, reading, writing
 from app.db.leases import ROWS
 from app.db.store import SqlStore
-from app.db.tables import DeliveryRow, RepairRow
+from app.db.tables import DeliveryRow, IncidentRow, RepairRow
 from app.domain.delivery import Delivery
 from app.domain.event import AnyEvent, ButtonPressed, CommandGiven, Ignored, PullClosed
 from app.domain.evidence import Annotation, Job, JobLog
@@ -193,6 +193,16 @@ class World:
     def delivery_states(self) -> list[str]:
         with reading(self.engine) as connection:
             return list(connection.scalars(select(DeliveryRow.state).order_by(DeliveryRow.id)))
+
+    def expire(self, work: Work) -> None:
+        """Whoever holds a row has gone without a word, long ago."""
+        with writing(self.engine) as connection:
+            row = ROWS[work]
+            connection.execute(update(row).where(row.lease_until.is_not(None)).values(lease_until=db_now(-1)))
+
+    def outlive_the_watch(self) -> None:
+        with writing(self.engine) as connection:
+            connection.execute(update(IncidentRow).values(watch_until=db_now(-1)))
 
     def attempts(self, work: Work) -> int:
         """Attempts that the newest row has used up."""

@@ -364,6 +364,13 @@ class MemoryForge:
             self._did("ensure_pull", number=number, edited=False)
             return made
 
+    def edit_pull(self, number: int, *, title: str, body: str) -> None:
+        with self._call("edit_pull"):
+            pull = self._pull(number)
+            if (pull.title, pull.body) != (title, body):
+                self.pulls[number] = replace(pull, title=title, body=body)
+                self._did("edit_pull", number=number)
+
     def pulls_of(self, head: str) -> list[Pull]:
         with self._call("pulls_of"):
             return sorted((p for p in self.pulls.values() if p.head_branch == head), key=lambda p: -p.number)

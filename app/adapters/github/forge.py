@@ -224,6 +224,11 @@ class GitHubForge:
             found.edit(title=title, body=body)
         return self._pull(found)
 
+    def edit_pull(self, number: int, *, title: str, body: str) -> None:
+        pull = self._remote.get_pull(number)
+        if (pull.title, pull.body or "") != (title, body):
+            pull.edit(title=title, body=body)
+
     def _open_pull(self, head: str, base: str) -> PullRequest | None:
         found = self._remote.get_pulls(state="open", head=f"{self._repository.owner}:{head}", base=base)
         return min(found, key=lambda pull: pull.number, default=None)
