@@ -98,7 +98,11 @@ def push(state: State, where: Repository, ref: str, before: str, after: str, sen
     commits = [present_git.pushed_commit(state, where, git.commit(sha)) for sha in shas]
     for commit, sha in zip(commits, shas, strict=True):
         parents = git.commit(sha).parents
-        changes = git.changes(parents[0], sha) if parents else []
+        if not parents:
+            files = [entry.path for entry in git.entries(sha, recursive=True) if entry.type == "blob"]
+            commit |= {"added": files, "removed": [], "modified": []}
+            continue
+        changes = git.changes(parents[0], sha)
         for field, statuses in (
             ("added", ("added",)),
             ("removed", ("removed",)),

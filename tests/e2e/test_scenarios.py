@@ -107,7 +107,6 @@ def test_the_approve_command_starts_the_repair_for_those_who_may_write(bot: Stag
     repository = bot.create("by-command", project(TOO_LARGE, "propose"))
     incident = bot.wait_for(repository, State.AWAITING_APPROVAL)
     number = bot.act("POST", f"/repos/{repository}/issues", {"title": "What is this?"})["number"]
-    bot.admin("POST", "/users", {"login": "eve", "permission": "read"})
     bot.tokens["eve"] = bot.admin("POST", "/users", {"login": "eve", "permission": "read"})["token"]
     bot.act(
         "POST", f"/repos/{repository}/issues/{number}/comments", {"body": f"/heal approve {incident.line.id}"}, "eve"
@@ -199,6 +198,7 @@ def test_a_failing_pull_request_gets_one_sticky_comment(bot: Stage) -> None:
 
 def held_back(bot: Stage, repository: str, branch: str) -> bytes:
     """The body of the delivery about a failed run, which never reached the bot: a run of TOO_LARGE on a new branch."""
+    bot.settle()
     bot.fault("lost_delivery", match="^workflow_run$", count=3)
     bot.push(repository, {"train.sh": TOO_LARGE}, branch=branch)
     held = wait_for("the run's end", lambda: bot.failed_deliveries(repository))[0]
@@ -297,8 +297,7 @@ def test_a_bot_that_is_told_to_stop_finishes_and_hands_back_what_it_holds(bot: S
     assert bot.leased() == 0
     bot.go()
     for number in range(6):
-        bot.wait_for(f"acme/stopped-{number}", State.HEALED)
+        bot.healed_at_last(f"acme/stopped-{number}")
         bot.nothing_twice(f"acme/stopped-{number}", attempts=2)
-    bot.redeliver_refused()
     bot.settle()
     bot.nothing_lost()
