@@ -8,4 +8,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 def insert(connection: Connection, row: type[Any]) -> sqlite.Insert | postgresql.Insert:
     """An INSERT that knows ON CONFLICT."""
-    return postgresql.insert(row) if connection.dialect.name == "postgresql" else sqlite.insert(row)
+    return insert_for(connection.dialect.name, row)
+
+
+def insert_for(dialect: str, row: Any) -> sqlite.Insert | postgresql.Insert:
+    """The same for a statement that is kept: into the table, so that it takes its values when it is executed."""
+    return postgresql.insert(row) if dialect == "postgresql" else sqlite.insert(row)

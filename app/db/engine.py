@@ -138,17 +138,21 @@ class db_now(FunctionElement[Any]):  # noqa: N801 - reads as the SQL function th
     inherit_cache = True
     name = "db_now"
 
-    def __init__(self, offset_s: Any = 0.0) -> None:
-        super().__init__(offset_s)
+    def __init__(self, offset_s: Any = None) -> None:
+        super().__init__(*([] if offset_s is None else [offset_s]))
 
 
 @compiles(db_now, "postgresql")
 def _now_postgresql(element: db_now, compiler: SQLCompiler, **words: Any) -> str:
+    if not element.clauses.clauses:
+        return "statement_timestamp()"
     offset = compiler.process(element.clauses, **words)
     return f"(statement_timestamp() + make_interval(secs => {offset}))"
 
 
 @compiles(db_now, "sqlite")
 def _now_sqlite(element: db_now, compiler: SQLCompiler, **words: Any) -> str:
+    if not element.clauses.clauses:
+        return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
     offset = compiler.process(element.clauses, **words)
     return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({offset}) || ' seconds')"

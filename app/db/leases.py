@@ -1,8 +1,24 @@
 """Who may work on what: the conditions and changes of rows that are claimed. See tables.Leased for the columns."""
 
+from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from app.db.engine import db_now
@@ -42,12 +58,34 @@ def waiting(work: Work, *which: ColumnElement[bool]) -> Select[int, str]:
     return found.order_by(row.mailbox, row.id).limit(1)
 
 
-def claimable(work: Work, row_id: int) -> Select[int]:
+def claimable(work: Work, row_id: Any) -> Select[int]:
     """This row, locked, if it is ready, the oldest in its mailbox, and nobody works on the mailbox or claims it."""
     row, older = ROWS[work], aliased(ROWS[work])
     earlier = exists().where(older.mailbox == row.mailbox, older.id < row.id, ready(older))
     this = select(row.id).where(row.id == row_id, ready(row), row.mailbox.not_in(_busy(work)), ~earlier)
     return this.with_for_update(skip_locked=True)
+
+
+@cache
+def taking(work: Work) -> Update:
+    """Lease the claimable row `row_id` to `owner` for `lease_s`. A delivery comes whole: its work begins with it."""
+    row = ROWS[work]
+    whole = (
+        (DeliveryRow,) if work is Work.DELIVERY else (row.id, row.mailbox, row.lease_token, row.attempts, row.crashes)
+    )
+    return (
+        update(row)
+        .where(row.id == claimable(work, bindparam("row_id")).scalar_subquery())
+        .values(
+            lease_until=db_now(bindparam("lease_s", type_=Float)),
+            lease_token=row.lease_token + 1,
+            lease_owner=bindparam("owner"),
+            attempts=row.attempts + 1,
+            crashes=row.crashes + case((row.lease_until.is_(None), 0), else_=1),
+            **({"woken": False} if work is Work.REPAIR else {}),
+        )
+        .returning(*whole, CAUSE[work].label("cause"))
+    )
 
 
 def all_claimable(work: Work, overdue_s: float) -> Select[int]:
@@ -67,6 +105,26 @@ def held(lease: Lease) -> ColumnElement[bool]:
     return and_(row.id == lease.row_id, row.lease_token == lease.token, row.lease_until.is_not(None))
 
 
+def hold_fast(connection: Connection, lease: Lease) -> datetime:
+    """Lock a leased row until the end of the transaction; the time. Raises LeaseLost."""
+    mine = {"row_id": lease.row_id, "token": lease.token}
+    now: datetime | None = connection.execute(_holding(lease.work), mine).scalar()
+    if now is None:
+        raise lost(lease)
+    return now
+
+
+@cache
+def _holding(work: Work) -> Select[Any]:
+    row = ROWS[work]
+    token = row.lease_token == bindparam("token")
+    return (
+        select(db_now())
+        .where(row.id == bindparam("row_id"), token, row.lease_until.is_not(None))
+        .with_for_update(of=row)
+    )
+
+
 def change_held(connection: Connection, lease: Lease, **values: Any) -> str:
     """Change a leased row; its mailbox. Raises LeaseLost."""
     row = ROWS[lease.work]
@@ -82,5 +140,10 @@ def lost(lease: Lease) -> LeaseLost:
 
 def next_in(connection: Connection, work: Work, mailbox: str) -> int | None:
     """The row of this mailbox that can be claimed now, if any: it waited for one that has just been let go."""
-    found = connection.execute(waiting(work, ROWS[work].mailbox == mailbox)).first()
+    found = connection.execute(_following(work), {"this_mailbox": mailbox}).first()
     return None if found is None else found.id
+
+
+@cache
+def _following(work: Work) -> Select[int, str]:
+    return waiting(work, ROWS[work].mailbox == bindparam("this_mailbox"))

@@ -1,13 +1,31 @@
 """One transaction on the store."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, null, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal,
+    null,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy import delete as delete_from
 
-from app.db.dialect import insert
+from app.db.dialect import insert, insert_for
 from app.db.engine import db_now
 from app.db.leases import FREED, ROWS, next_in
 from app.db.rows import (
@@ -44,11 +62,13 @@ _UNTRIED = [RepairState.PLANNED, RepairState.ASKED, RepairState.SKIPPED, RepairS
 
 
 class SqlLedger:
-    """Made by SqlStore.begin, which commits and then rings what `rings` holds."""
+    """Made by SqlStore.begin, which commits and then rings what `rings` holds. `now` is the time, if it is known."""
 
-    def __init__(self, connection: Connection, lease: Lease | None) -> None:
+    def __init__(self, connection: Connection, lease: Lease | None = None, now: datetime | None = None) -> None:
         self._connection = connection
         self._lease = lease
+        self._now = now
+        self._homes: dict[int, int] = {}
         self._cause = lease.cause if lease is not None else ""
         self._rings: dict[tuple[Work, int], None] = {}
 
@@ -61,12 +81,16 @@ class SqlLedger:
         return delivery_of(self._one(DeliveryRow, delivery_id))
 
     def finish_delivery(self, delivery_id: int, state: DeliveryState, reason: str = "") -> None:
-        finished = {"state": state.value, "reason": reason, "finished_at": db_now(), "due_at": None, **FREED}
-        row = DeliveryRow
-        self._let_go(Work.DELIVERY, update(row).where(row.id == delivery_id).values(**finished).returning(row.mailbox))
+        finished = {"this": delivery_id, "state": state.value, "reason": reason}
+        self._let_go(Work.DELIVERY, _finish_delivery(), finished)
 
     # tenants
     def remember_repository(self, repository: Repository) -> None:
+        self._homes[repository.id] = repository.installation_id
+        told = (repository.full_name, repository.default_branch, repository.installation_id, repository.owner)
+        known = self._connection.execute(_known_repository(), {"this": repository.id}).first()
+        if known is not None and tuple(known) == told:
+            return  # nearly always; and nobody waits for another's transaction to end
         home = insert(self._connection, InstallationRow).values(
             id=repository.installation_id, account=repository.owner, added_at=db_now()
         )
@@ -135,20 +159,22 @@ class SqlLedger:
         return self._incident(IncidentRow.id == incident_id)
 
     def find_incident(self, repository_id: int, fingerprint: str) -> Incident | None:
-        return self._incident(IncidentRow.repository_id == repository_id, IncidentRow.fingerprint == fingerprint)
+        wanted = {"this_repository": repository_id, "this_fingerprint": fingerprint}
+        row = self._connection.execute(_find_incident(), wanted).first()
+        return None if row is None else incident_of(row)
 
     def add_incident(self, incident: Incident) -> Incident:
-        add = insert(self._connection, IncidentRow).values(**incident_values(incident))
-        key = ["repository_id", "fingerprint"]
-        self._connection.execute(add.on_conflict_do_nothing(index_elements=key))
+        new_id = self._connection.scalar(_add_incident(self._connection.dialect.name), incident_values(incident))
+        if new_id is not None:
+            return replace(incident, id=new_id)
         found = self.find_incident(incident.repository_id, incident.fingerprint)
         if found is None:
             raise LookupError(f"incident {incident.fingerprint} vanished while it was added")
         return found
 
     def save_incident(self, incident: Incident) -> None:
-        changed = update(IncidentRow).where(IncidentRow.id == incident.id).values(**incident_values(incident))
-        if self._connection.execute(changed).rowcount != 1:
+        changed = {"this": incident.id, **incident_values(incident)}
+        if self._connection.execute(_save_incident(), changed).rowcount != 1:
             raise LookupError(f"there is no incident {incident.id}")
 
     def incidents_at(
@@ -202,7 +228,7 @@ class SqlLedger:
         return repair_of(self._one(RepairRow, repair_id, lock=True))
 
     def repairs_of(self, incident_id: int) -> list[Repair]:
-        return self._repairs(RepairRow.incident_id == incident_id)
+        return [repair_of(row) for row in self._connection.execute(_repairs_of(), {"this_incident": incident_id})]
 
     def save_repair(self, repair: Repair, *, due_at: datetime | None) -> None:
         row = RepairRow
@@ -230,7 +256,8 @@ class SqlLedger:
         self._let_go(Work.REPAIR, changed)
 
     def repairs_awaiting_proof(self, repository_id: int) -> list[Repair]:
-        return self._repairs(RepairRow.repository_id == repository_id, RepairRow.state == RepairState.APPLIED.value)
+        rows = self._connection.execute(_repairs_awaiting_proof(), {"this_repository": repository_id})
+        return [repair_of(row) for row in rows]
 
     def wake_repair(self, repair_id: int) -> None:
         leased = RepairRow.lease_until.is_not(None)
@@ -238,29 +265,19 @@ class SqlLedger:
         self._connection.execute(wake.values(due_at=db_now(), woken=leased, cause=self._cause))
         self.ring_after_commit(Work.REPAIR, repair_id)
 
-    def _repairs(self, *which: ColumnElement[bool]) -> list[Repair]:
-        rows = self._connection.execute(select(RepairRow).where(*which).order_by(RepairRow.id).with_for_update())
-        return [repair_of(row) for row in rows]
-
     # effects
     def want_effect(self, effect: Effect) -> int:
-        asked: dict[str, Any] = {
+        asked = {
+            "key": effect.key,
             "kind": effect.kind.value,
             "repository_id": effect.repository_id,
             "incident_id": effect.incident_id,
             "request": dict(effect.request),
             "mailbox": self._mailbox(effect.repository_id),
-            "state": "wanted",
-            "due_at": db_now(),
-            "wanted_at": db_now(),
             "cause": self._cause,
+            "remote_id": effect.remote_id,
         }
-        add = insert(self._connection, EffectRow).values(
-            key=effect.key, revision=1, remote_id=effect.remote_id, **asked
-        )
-        again = {"revision": EffectRow.revision + 1, "buried_at": None, "attempts": 0, "crashes": 0}
-        wanted = add.on_conflict_do_update(index_elements=["key"], set_={**asked, **again}).returning(EffectRow.id)
-        effect_id = int(self._connection.execute(wanted).scalar_one())
+        effect_id = int(self._connection.execute(_want_effect(self._connection.dialect.name), asked).scalar_one())
         self.ring_after_commit(Work.EFFECT, effect_id)
         return effect_id
 
@@ -279,7 +296,8 @@ class SqlLedger:
             "crashes": 0,
             **FREED,
         }
-        self._let_go(Work.EFFECT, update(row).where(row.id == effect.id).values(**settled).returning(row.mailbox))
+        settle = update(row).where(row.id == effect.id).values(**settled).returning(row.mailbox)
+        self._let_go(Work.EFFECT, settle)
 
     # knowledge
     def history(self, repository_id: int, incident_id: int, run_id: int) -> History:
@@ -290,49 +308,28 @@ class SqlLedger:
         `rerun…`, to this run. attempts_of_fingerprint: intended in the last 24 h for this incident and really tried
         (not planned, asked, skipped or rejected). disproven_at: when one for this incident was disproven last.
         """
-        row, incident = RepairRow, IncidentRow
-        applies, here = row.verb == Verb.APPLY.value, row.repository_id == repository_id
-        standing = row.state.in_([RepairState.APPLIED.value, RepairState.PROVEN.value])
-        unmerged = and_(incident.merged_at.is_(None), incident.state != State.DISMISSED.value)
-        open_pulls = self._count(
-            select(func.count(func.distinct(row.pull_number)))
-            .join_from(row, incident, incident.id == row.incident_id)
-            .where(applies, here, row.pull_number.is_not(None), standing, unmerged)
-        )
-        pulls_today = self._connection.execute(
-            select(func.count(), func.min(row.applied_at)).where(
-                applies, here, row.pull_number.is_not(None), row.applied_at > db_now(-DAY_S)
-            )
-        ).one()
-        reruns = self._count(
-            select(func.count()).where(
-                applies, here, row.run_id == run_id, row.action.startswith("rerun"), row.applied_at.is_not(None)
-            )
-        )
-        of_incident = and_(applies, row.incident_id == incident_id)
-        tried = row.state.not_in([state.value for state in _UNTRIED])
-        attempts = self._connection.execute(
-            select(func.count(), func.min(row.intended_at)).where(of_incident, tried, row.intended_at > db_now(-DAY_S))
-        ).one()
-        disproven = of_incident & (row.state == RepairState.DISPROVEN.value)
-        scopes = ["app", f"repository:{repository_id}"]
-        switches = self._connection.execute(
-            select(SwitchRow).where(SwitchRow.scope.in_(scopes)).order_by(SwitchRow.scope)
-        )
+        wanted = {
+            "this_repository": repository_id,
+            "this_incident": incident_id,
+            "this_run": run_id,
+            "this_scope": f"repository:{repository_id}",
+        }
+        rows = self._connection.execute(_history(), wanted).all()
+        counted = rows[0]
         return History(
-            open_pulls=open_pulls,
-            pulls_today=pulls_today[0],
-            oldest_pull_today_at=pulls_today[1],
-            reruns_of_run=reruns,
-            attempts_of_fingerprint=attempts[0],
-            oldest_attempt_at=attempts[1],
-            disproven_at=self._connection.scalar(select(func.max(row.ended_at)).where(disproven)),
-            switches=tuple(Switch(each.scope, each.by, each.at, each.reason) for each in switches),
+            open_pulls=counted.open_pulls,
+            pulls_today=counted.pulls_today,
+            oldest_pull_today_at=counted.oldest_pull_today_at,
+            reruns_of_run=counted.reruns_of_run,
+            attempts_of_fingerprint=counted.attempts,
+            oldest_attempt_at=counted.oldest_attempt_at,
+            disproven_at=counted.disproven_at,
+            switches=tuple(Switch(each.scope, each.by, each.at, each.reason) for each in rows if each.scope),
         )
 
     def note(self, incident_id: int, kind: str, data: Mapping[str, Any], delivery_id: int | None = None) -> None:
-        entry = {"incident_id": incident_id, "at": db_now(), "kind": kind, "data": dict(data)}
-        self._connection.execute(insert(self._connection, TimelineRow).values(**entry, delivery_id=delivery_id))
+        entry = {"incident_id": incident_id, "kind": kind, "data": dict(data), "delivery_id": delivery_id}
+        self._connection.execute(_note(self._connection.dialect.name), entry)
 
     def record(self, incident_id: int) -> Record:
         incident = incident_of(self._one(IncidentRow, incident_id))
@@ -356,32 +353,157 @@ class SqlLedger:
         self._connection.execute(delete_from(SwitchRow).where(SwitchRow.scope == scope))
 
     def now(self) -> datetime:
-        now: datetime = self._connection.execute(select(db_now())).scalar_one()
-        return now
+        if self._now is None:
+            self._now = self._connection.execute(_NOW).scalar_one()
+        return self._now
 
     def ring_after_commit(self, work: Work, row_id: int) -> None:
         self._rings[work, row_id] = None
 
     # how it is done
-    def _one(self, row: type[Any], row_id: int, *, lock: bool = False) -> Row[Any]:
-        query = select(row).where(row.id == row_id)
-        found = self._connection.execute(query.with_for_update() if lock else query).first()
+    def _one(self, row: Any, row_id: int, *, lock: bool = False) -> Row[Any]:
+        found = self._connection.execute(_by_id(row, lock), {"this": row_id}).first()
         if found is None:
             raise LookupError(f"there is no row {row_id} in {row.__tablename__}")
         return found
 
-    def _count(self, query: Any) -> int:
-        return int(self._connection.execute(query).scalar_one())
-
     def _mailbox(self, repository_id: int) -> str:
-        home = select(RepositoryRow.installation_id).where(RepositoryRow.id == repository_id)
-        return mailbox_of(self._connection.scalar(home), repository_id)
+        if repository_id not in self._homes:
+            home = self._connection.scalar(_home_of(), {"this": repository_id})
+            if home is None:
+                return mailbox_of(None, repository_id)
+            self._homes[repository_id] = home
+        return mailbox_of(self._homes[repository_id], repository_id)
 
-    def _let_go(self, work: Work, change: Any) -> None:
+    def _let_go(self, work: Work, change: Update, values: Mapping[str, Any] | None = None) -> None:
         """Run a change that may end a lease, and ring for the row of the same mailbox that waited for it."""
-        mailbox = self._connection.scalar(change)
+        mailbox = self._connection.scalar(change, values)
         if mailbox is None:
             raise LookupError(f"there is no such {work}")
         following = next_in(self._connection, work, mailbox)
         if following is not None:
             self.ring_after_commit(work, following)
+
+
+# The statements that every delivery needs, built once: that costs more than to execute them.
+_NOW = select(db_now())
+
+
+@cache
+def _by_id(row: Any, lock: bool) -> Select[Any]:
+    found = select(row).where(row.id == bindparam("this"))
+    return found.with_for_update() if lock else found
+
+
+@cache
+def _finish_delivery() -> Update:
+    row = DeliveryRow
+    finished = {
+        "state": bindparam("state"),
+        "reason": bindparam("reason"),
+        "finished_at": db_now(),
+        "due_at": None,
+        **FREED,
+    }
+    return update(row).where(row.id == bindparam("this")).values(**finished).returning(row.mailbox)
+
+
+@cache
+def _known_repository() -> Select[str, str, int, str]:
+    row, home = RepositoryRow, InstallationRow
+    return (
+        select(row.full_name, row.default_branch, row.installation_id, home.account)
+        .join_from(row, home, home.id == row.installation_id)
+        .where(row.id == bindparam("this"), row.removed_at.is_(None), home.removed_at.is_(None))
+    )
+
+
+@cache
+def _home_of() -> Select[Any]:
+    return select(RepositoryRow.installation_id).where(RepositoryRow.id == bindparam("this"))
+
+
+@cache
+def _find_incident() -> Select[Any]:
+    here = IncidentRow.repository_id == bindparam("this_repository")
+    this = IncidentRow.fingerprint == bindparam("this_fingerprint")
+    return select(IncidentRow).where(here, this).with_for_update()
+
+
+@cache
+def _add_incident(dialect: str) -> Any:
+    add = insert_for(dialect, IncidentRow.__table__)
+    return add.on_conflict_do_nothing(index_elements=["repository_id", "fingerprint"]).returning(IncidentRow.id)
+
+
+@cache
+def _save_incident() -> Update:
+    table: Any = IncidentRow.__table__
+    return update(table).where(table.c.id == bindparam("this"))
+
+
+@cache
+def _repairs_of() -> Select[Any]:
+    these = select(RepairRow).where(RepairRow.incident_id == bindparam("this_incident"))
+    return these.order_by(RepairRow.id).with_for_update()
+
+
+@cache
+def _repairs_awaiting_proof() -> Select[Any]:
+    here = RepairRow.repository_id == bindparam("this_repository")
+    these = select(RepairRow).where(here, RepairRow.state == RepairState.APPLIED.value)
+    return these.order_by(RepairRow.id).with_for_update()
+
+
+@cache
+def _want_effect(dialect: str) -> Any:
+    fixed = {"state": "wanted", "due_at": db_now(), "wanted_at": db_now()}
+    add = insert_for(dialect, EffectRow.__table__).values(revision=1, **fixed)
+    told = ("kind", "repository_id", "incident_id", "request", "mailbox", "cause")
+    again = {"revision": EffectRow.revision + 1, "buried_at": None, "attempts": 0, "crashes": 0}
+    asked = {**fixed, **{name: add.excluded[name] for name in told}, **again}
+    return add.on_conflict_do_update(index_elements=["key"], set_=asked).returning(EffectRow.id)
+
+
+@cache
+def _note(dialect: str) -> Any:
+    return insert_for(dialect, TimelineRow.__table__).values(at=db_now())
+
+
+@cache
+def _history() -> Select[Any]:
+    """One row, or one for each switch that is on."""
+    row, incident = RepairRow, IncidentRow
+    applies = row.verb == Verb.APPLY.value
+    here = and_(applies, row.repository_id == bindparam("this_repository"))
+    of_incident = and_(applies, row.incident_id == bindparam("this_incident"))
+    standing = row.state.in_([RepairState.APPLIED.value, RepairState.PROVEN.value])
+    unmerged = and_(incident.merged_at.is_(None), incident.state != State.DISMISSED.value)
+    open_pulls = (
+        select(func.count(func.distinct(row.pull_number)))
+        .join_from(row, incident, incident.id == row.incident_id)
+        .where(here, row.pull_number.is_not(None), standing, unmerged)
+    )
+    today = and_(here, row.pull_number.is_not(None), row.applied_at > db_now(-DAY_S))
+    rerun = and_(row.run_id == bindparam("this_run"), row.action.startswith("rerun"), row.applied_at.is_not(None))
+    tried = and_(row.state.not_in([state.value for state in _UNTRIED]), row.intended_at > db_now(-DAY_S))
+    counted: dict[str, Select[Any]] = {
+        "open_pulls": open_pulls,
+        "pulls_today": select(func.count(row.id)).where(today),
+        "oldest_pull_today_at": select(func.min(row.applied_at)).where(today),
+        "reruns_of_run": select(func.count(row.id)).where(here, rerun),
+        "attempts": select(func.count(row.id)).where(of_incident, tried),
+        "oldest_attempt_at": select(func.min(row.intended_at)).where(of_incident, tried),
+        "disproven_at": select(func.max(row.ended_at)).where(of_incident, row.state == RepairState.DISPROVEN.value),
+    }
+    switch = SwitchRow
+    one = select(literal(1).label("one")).subquery()
+    on = or_(switch.scope == "app", switch.scope == bindparam("this_scope"))
+    return (
+        select(
+            *(query.scalar_subquery().label(name) for name, query in counted.items()),
+            *(switch.scope, switch.by, switch.at, switch.reason),
+        )
+        .select_from(one.outerjoin(switch, on))
+        .order_by(switch.scope)
+    )

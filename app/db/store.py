@@ -12,26 +12,25 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import zstandard
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select, update
 
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
 from app.db.leases import (
     ALIVE,
-    CAUSE,
     DEAD,
     FREED,
     ROWS,
     all_claimable,
     change_held,
-    claimable,
     held,
-    lost,
+    hold_fast,
     next_in,
+    taking,
     waiting,
 )
 from app.db.ledger import SqlLedger
-from app.db.rows import ZSTD_LEVEL, mailbox_of, packed
+from app.db.rows import ZSTD_LEVEL, delivery_of, mailbox_of, packed
 from app.db.tables import DeliveryRow, MarkRow, TurnRow, json_text, storable
 from app.domain.delivery import Delivery, DeliveryState, Kept
 from app.domain.errors import Unreachable
@@ -112,10 +111,9 @@ class SqlStore:
     def begin(self, lease: Lease | None = None) -> Iterator[SqlLedger]:
         with writing(self._engine) as connection:
             if lease is not None:
-                row = ROWS[lease.work]
-                if connection.scalar(select(row.id).where(held(lease)).with_for_update()) is None:
-                    raise lost(lease)
-            ledger = SqlLedger(connection, lease)
+                ledger = SqlLedger(connection, lease, hold_fast(connection, lease))
+            else:
+                ledger = SqlLedger(connection)
             yield ledger
         for work, row_id in ledger.rings:
             self._doorbell.ring(work, row_id)
@@ -128,7 +126,8 @@ class SqlStore:
             return None
         self._served[work] = taken.mailbox
         until = started + SAFE_PART * self._lease_s
-        return Lease(work, taken.id, taken.lease_token, until, taken.attempts, taken.crashes, taken.cause)
+        delivery = delivery_of(taken) if work is Work.DELIVERY else None
+        return Lease(work, taken.id, taken.lease_token, until, taken.attempts, taken.crashes, taken.cause, delivery)
 
     def _claim(self, connection: Connection, work: Work, row_id: int | None) -> Any:
         """Mailboxes take turns in the order of their names, from the one that this process served last."""
@@ -145,21 +144,8 @@ class SqlStore:
         return None
 
     def _take(self, connection: Connection, work: Work, row_id: int) -> Any:
-        row = ROWS[work]
-        take = (
-            update(row)
-            .where(row.id == claimable(work, row_id).scalar_subquery())
-            .values(
-                lease_until=db_now(self._lease_s),
-                lease_token=row.lease_token + 1,
-                lease_owner=self._owner,
-                attempts=row.attempts + 1,
-                crashes=row.crashes + case((row.lease_until.is_(None), 0), else_=1),
-                **({"woken": False} if work is Work.REPAIR else {}),
-            )
-            .returning(row.id, row.mailbox, row.lease_token, row.attempts, row.crashes, CAUSE[work].label("cause"))
-        )
-        taken = connection.execute(take).first()
+        wanted = {"row_id": row_id, "lease_s": self._lease_s, "owner": self._owner}
+        taken = connection.execute(taking(work), wanted).first()
         if taken is None:
             return None
         error = self._poison(taken.attempts, taken.crashes)
