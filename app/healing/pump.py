@@ -72,7 +72,8 @@ class Pump:
         """One row of each kind, so that no kind starves another. False: nothing was due."""
         worked = False
         for work in _ORDER:
-            worked = perform(self._kit, work) or worked
+            if not self._stopping.is_set():
+                worked = perform(self._kit, work) or worked
         return worked
 
     def _poll(self) -> None:

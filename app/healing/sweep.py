@@ -46,8 +46,8 @@ def catch_up(kit: Kit) -> int:
     asked = missing[:_MOST_REDELIVERIES]
     for delivery in asked:
         if delivery.ok:
-            log.error("acknowledged_but_not_kept", guid=delivery.guid, event=delivery.event)
-        log.info("redelivery_asked", guid=delivery.guid, event=delivery.event)
+            log.error("acknowledged_but_not_kept", guid=delivery.guid, name=delivery.event)
+        log.info("redelivery_asked", guid=delivery.guid, name=delivery.event)
         kit.app.redeliver(delivery.id)
     if len(asked) == len(missing):
         kit.store.mark(_MARK, now)

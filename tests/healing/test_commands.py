@@ -97,6 +97,26 @@ def test_undo_closes_the_pull_request_and_removes_the_branch(world: World) -> No
     assert world.incident().state is State.DISMISSED
 
 
+def test_what_was_undone_after_the_merge_is_not_offered_again(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.close_pull(1, merged=True)
+    world.say("undo 1")
+    world.drain()
+    passed = world.forge.job("train", "success")
+    merged = world.forge.add_run(
+        head_sha=world.forge.branches["main"], head_branch="main", conclusion="success", jobs=[passed]
+    )
+    world.arrive(world.forge.finished(merged.id))
+    world.drain()
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert world.incident().state is State.DISMISSED
+    assert [pull.head_branch.endswith("-revert") for pull in world.forge.pulls.values()] == [False, True]
+
+
 def test_undo_twice_is_undo_once(world: World) -> None:
     world.project()
     world.on_fix_branch("success")
