@@ -36,8 +36,9 @@ _FIX_BRANCHES = "heal/"
 
 def process(kit: Kit, hold: Hold) -> None:
     """Every path ends in one fenced transaction that finishes the delivery with all that follows from it."""
-    with kit.store.begin(hold.lease) as ledger:
-        delivery = ledger.delivery(hold.lease.row_id)
+    delivery = hold.lease.delivery
+    if delivery is None:
+        raise LookupError(f"{hold.lease.work} {hold.lease.row_id} was claimed without its delivery")
     event = interpret(kit, delivery)
     kit.passing("after interpret")
     try:
@@ -81,14 +82,11 @@ def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> No
 
 
 def run_finished(kit: Kit, hold: Hold, event: RunFinished) -> None:
-    """Wake the repairs that wait for this run; then, if it failed, find out why and decide."""
-    with kit.store.begin(hold.lease) as ledger:
-        ledger.remember_repository(event.repository)
-        for waiting in ledger.repairs_awaiting_proof(event.repository.id):
-            if _concerns(waiting, event):
-                ledger.wake_repair(waiting.id)
-        ours = event.head_branch.startswith(_FIX_BRANCHES)
-        if ours or event.kind not in ("workflow_run.failed", "workflow_run.succeeded"):
+    """Wake the repairs that wait for this run; and if it failed, find out why and decide."""
+    ours = event.head_branch.startswith(_FIX_BRANCHES)
+    if ours or event.kind not in ("workflow_run.failed", "workflow_run.succeeded"):
+        with kit.store.begin(hold.lease) as ledger:
+            spread(ledger, event)
             return _finish(ledger, hold)
     forge = kit.app.forge(event.repository)
     if event.kind == "workflow_run.succeeded":
@@ -101,10 +99,19 @@ def run_finished(kit: Kit, hold: Hold, event: RunFinished) -> None:
     outdated = stale(forge, event)
     kit.passing("after diagnose")
     with kit.store.begin(hold.lease) as ledger:
+        spread(ledger, event)
         for finding in found:
             take_up(ledger, hold, event, finding, configured, outdated)
         _finish(ledger, hold)
     kit.passing("after decide")
+
+
+def spread(ledger: Ledger, event: RunFinished) -> None:
+    """Remember where it happened, and wake the repairs that wait for this run."""
+    ledger.remember_repository(event.repository)
+    for waiting in ledger.repairs_awaiting_proof(event.repository.id):
+        if _concerns(waiting, event):
+            ledger.wake_repair(waiting.id)
 
 
 def take_up(
@@ -128,6 +135,7 @@ def take_up(
 def run_succeeded(kit: Kit, hold: Hold, forge: Forge, event: RunFinished) -> None:
     """The world may have mended itself, or a merged repair may be holding."""
     with kit.store.begin(hold.lease) as ledger:
+        spread(ledger, event)
         concerned = [
             incident
             for incident in ledger.incidents_at(event.repository.id, branch=event.head_branch)
@@ -148,7 +156,8 @@ def run_succeeded(kit: Kit, hold: Hold, forge: Forge, event: RunFinished) -> Non
 
 def mended(ledger: Ledger, incident: Incident, event: RunFinished) -> None:
     told = {"run_id": event.run_id, "url": event.url}
-    if allows(incident.state, Signal.RECOVERED):
+    undone = incident.state is State.DISMISSED and incident.merged_at  # what passes is the repair that a person refused
+    if allows(incident.state, Signal.RECOVERED) and not undone:
         ledger.note(incident.id, "recovered", told)
         for waiting in ledger.repairs_of(incident.id):
             if waiting.state is RepairState.ASKED:

@@ -3,7 +3,7 @@
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from app.db import migrate
 from app.db.engine import make_engine
 from tests.conftest import _postgres_database
 from tests.e2e.stage import Stage, stage
-from tests.services import private_redis
+from tests.services import private_postgres, private_redis
 
 Staged = Callable[..., AbstractContextManager[Stage]]
 
@@ -40,13 +40,17 @@ def staged(
             with _ended(stage(root, app_key, database_url=f"sqlite:///{root}/heal.db", settings=settings)) as made:
                 yield made
             return
-        server = request.getfixturevalue("postgres_server")
-        with _postgres_database(server, f"heal_e2e_{uuid.uuid4().hex[:12]}") as url, private_redis() as redis:
+        with ExitStack() as stack:
+            redis = stack.enter_context(private_redis())
+            postgres = stack.enter_context(private_postgres()) if mode == "full with a PostgreSQL of its own" else None
+            server = postgres.url if postgres else request.getfixturevalue("postgres_server")
+            url = stack.enter_context(_postgres_database(server, f"heal_e2e_{uuid.uuid4().hex[:12]}"))
             engine = make_engine(url)
             migrate.upgrade(engine)
             engine.dispose()
-            with _ended(stage(root, app_key, database_url=url, broker_url=redis.url, settings=settings)) as made:
-                yield made
+            made = stage(root, app_key, database_url=url, broker_url=redis.url, settings=settings)
+            made.postgres, made.redis = postgres, redis
+            yield stack.enter_context(_ended(made))
 
     return make
 

@@ -1,8 +1,9 @@
 """The bot, dying by SIGKILL at a named step when told to, and coming back at once.
 
 `python -m tests.e2e.killable serve ORDER` is `heal serve`; with `work` it is what runs beside a Celery worker. Whoever
-writes a step's name into the file ORDER has the process killed when that step is passed next, once: the file is gone
-then. The parent imports everything before it forks, so that a restart costs next to nothing.
+writes `kill STEP` (or `freeze STEP`) into the file ORDER has the process killed (or stopped) when that step is passed
+next, once: the file is gone then. The parent imports everything before it forks, so that a restart costs next to
+nothing.
 """
 
 import ctypes
@@ -13,7 +14,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from app.db import migrate
 from app.healing.pump import Pump
 from app.settings import Settings
 from app.web.serve import serve
@@ -25,9 +25,10 @@ PR_SET_PDEATHSIG = 1
 def killer(order: Path) -> Callable[[str], None]:
     def passing(step: str) -> None:
         try:
-            if order.read_text() == step:
+            what, _, where = order.read_text().partition(" ")
+            if where == step:
                 order.unlink()
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}[what])
         except FileNotFoundError:
             return
 
@@ -37,10 +38,7 @@ def killer(order: Path) -> Callable[[str], None]:
 def run_serve(order: Path) -> None:
     settings = Settings()
     logs(settings)
-    wired = wire(settings, passing=killer(order))
-    if settings.embedded:
-        migrate.upgrade(wired.engine)
-    serve(wired)
+    serve(wire(settings, passing=killer(order)))
 
 
 def run_work(order: Path) -> None:

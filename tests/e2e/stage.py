@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from sqlalchemy import Engine, func, select
 
-from app.db.engine import make_engine, reading
+from app.db.engine import db_now, make_engine, reading
 from app.db.reads import Entry, IncidentDetail, Reads
 from app.db.tables import DeliveryRow, EffectRow, IncidentRow, RepairRow
 from app.domain.incident import State
@@ -30,6 +30,7 @@ from sandbox.catalogue import PACKAGES
 from sandbox.deliver import redeliver
 from sandbox.server import Sandbox
 from sandbox.state import CheckRun, Delivery, Run
+from tests.services import Server
 
 SECRET = "It's a Secret to Everybody"
 APP_ID = 7
@@ -114,6 +115,8 @@ class Stage:
     broker_url: str
     port: int
     settings: Mapping[str, str]
+    postgres: Server | None = None
+    redis: Server | None = None
     processes: dict[str, Process] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
 
@@ -293,6 +296,7 @@ class Stage:
         state = self.sandbox.state
 
         def still() -> bool:
+            self.redeliver_refused()
             return state.idle and not self.unfinished() and state.idle
 
         try:
@@ -305,6 +309,14 @@ class Stage:
         with reading(self.engine) as connection:
             return sum(
                 connection.scalar(select(func.count()).where(row.lease_until.is_not(None))) or 0
+                for row in (DeliveryRow, EffectRow, RepairRow)
+            )
+
+    def overdue(self) -> bool:
+        """Somebody's lease has run out."""
+        with reading(self.engine) as connection:
+            return any(
+                connection.scalar(select(func.count()).where(row.lease_until <= db_now()))
                 for row in (DeliveryRow, EffectRow, RepairRow)
             )
 
@@ -330,6 +342,10 @@ class Stage:
     def delivery_states(self) -> dict[str, str]:
         with reading(self.engine) as connection:
             return {row.guid: row.state for row in connection.execute(select(DeliveryRow.guid, DeliveryRow.state))}
+
+    def reasons(self) -> dict[str, str]:
+        with reading(self.engine) as connection:
+            return {row.guid: row.reason for row in connection.execute(select(DeliveryRow.guid, DeliveryRow.reason))}
 
     def writes(self, repository: str) -> list[Json]:
         """What the bot asked GitHub to change there."""
@@ -396,15 +412,18 @@ class Stage:
                 redeliver(state, delivery)
 
     def healed_at_last(self, repository: str) -> IncidentDetail:
-        """The healed incident, while what was refused meanwhile is delivered again."""
+        return self.ends(repository, State.HEALED)
+
+    def ends(self, repository: str, state: State) -> IncidentDetail:
+        """The incident in that state, while what was refused meanwhile is delivered again."""
 
         def found() -> IncidentDetail | None:
             self.redeliver_refused()
             incident = self.incident(repository)
-            return incident if incident is not None and incident.line.state is State.HEALED else None
+            return incident if incident is not None and incident.line.state is state else None
 
         try:
-            return wait_for(f"{repository} to be healed", found)
+            return wait_for(f"{repository} to be {state}", found)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.story(repository)}") from None
 
