@@ -1,9 +1,10 @@
 """Receiving: each delivery is kept durably before it is answered, many of them in one commit."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Protocol
 
 from app.domain.delivery import Delivery, Kept
@@ -11,7 +12,7 @@ from app.domain.errors import Unreachable
 
 CAPACITY = 2048
 BATCH = 200
-WRITERS = 2
+WRITERS = 1  # a second takes the interpreter from the event loop, and halves what one commit is shared by
 
 
 class Keeper(Protocol):
@@ -20,29 +21,26 @@ class Keeper(Protocol):
     def keep(self, deliveries: Sequence[Delivery]) -> list[Kept]: ...
 
 
-@dataclass(slots=True)
-class _Batch:
-    deliveries: list[Delivery] = field(default_factory=list)
-    kept: asyncio.Task[list[Kept]] | None = None
+Waiting = tuple[Delivery, asyncio.Future[Kept]]
 
 
 class Intake:
     """Group commit. While transactions are written, what arrives gathers for the next one. Used from one event loop.
 
     At most `capacity` deliveries wait, at most `batch` go into one transaction, and `writers` transactions run at the
-    same time: one prepares its rows while the other waits for the disk.
+    same time.
     """
 
     def __init__(self, store: Keeper, *, capacity: int = CAPACITY, batch: int = BATCH, writers: int = WRITERS) -> None:
         self._store = store
         self._capacity = capacity
         self._batch = batch
-        self._waiting = 0
-        self._open: _Batch | None = None
-        self._batches: set[asyncio.Task[list[Kept]]] = set()
-        self._writing = asyncio.Semaphore(writers)
+        self._gathered: deque[Waiting] = deque()
+        self._waiting = 0  # gathered, or being written
+        self._free = writers
         self._writers = ThreadPoolExecutor(writers, thread_name_prefix="intake")
         self._closed = False
+        self._empty = asyncio.Event()
 
     async def keep(self, delivery: Delivery) -> Kept:
         """Returns after the commit. Raises Unreachable when the database is away, too much waits, or it is closing."""
@@ -50,17 +48,12 @@ class Intake:
             raise Unreachable("the server is stopping; send the delivery again")
         if self._waiting >= self._capacity:
             raise Unreachable(f"{self._waiting} deliveries wait for the database; send this one again")
-        batch = self._open
-        if batch is None or batch.kept is None or len(batch.deliveries) >= self._batch:
-            batch = self._open = _Batch()
-            batch.kept = asyncio.create_task(self._write(batch))
-            self._batches.add(batch.kept)
-            batch.kept.add_done_callback(self._batches.discard)
-        place = len(batch.deliveries)
-        batch.deliveries.append(delivery)
+        kept: asyncio.Future[Kept] = self._loop.create_future()
+        if self._free and not self._gathered:
+            self._loop.call_soon(self._write)  # not at once: whoever is ready in this turn of the loop comes along
+        self._gathered.append((delivery, kept))
         self._waiting += 1
-        # a sender who hangs up takes back its own waiting only: the batch is everybody's
-        return (await asyncio.shield(batch.kept))[place]
+        return await kept
 
     def start(self) -> None:
         """Called on the event loop, before the first delivery."""
@@ -73,15 +66,30 @@ class Intake:
 
     async def _drain(self) -> None:
         self._closed = True
-        await asyncio.gather(*self._batches, return_exceptions=True)
+        if self._waiting:
+            await self._empty.wait()
 
-    async def _write(self, batch: _Batch) -> list[Kept]:
-        async with self._writing:
-            if self._open is batch:
-                self._open = None
-            try:
-                return await asyncio.get_running_loop().run_in_executor(
-                    self._writers, self._store.keep, batch.deliveries
-                )
-            finally:
-                self._waiting -= len(batch.deliveries)
+    def _write(self) -> None:
+        while self._free and self._gathered:
+            batch = [self._gathered.popleft() for _ in range(min(self._batch, len(self._gathered)))]
+            self._free -= 1
+            written = self._writers.submit(self._store.keep, [delivery for delivery, _ in batch])
+            written.add_done_callback(partial(self._written, batch))
+
+    def _written(self, batch: list[Waiting], written: Future[list[Kept]]) -> None:
+        self._loop.call_soon_threadsafe(self._tell, batch, written)
+
+    def _tell(self, batch: list[Waiting], written: Future[list[Kept]]) -> None:
+        self._free += 1
+        self._waiting -= len(batch)
+        self._write()
+        error = written.exception()
+        for place, (_, kept) in enumerate(batch):
+            if kept.done():  # a sender who hung up: the batch is everybody's
+                continue
+            if error:
+                kept.set_exception(error)
+            else:
+                kept.set_result(written.result()[place])
+        if self._closed and not self._waiting:
+            self._empty.set()

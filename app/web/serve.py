@@ -6,6 +6,7 @@ import signal
 import sys
 
 import structlog
+import uvloop
 from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.server.embed import Server
@@ -21,7 +22,8 @@ def serve(wired: Wired) -> None:
     web = wired.settings.web
     log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=wired.settings.embedded)
     if web.processes == 1:
-        asyncio.run(_here(wired))
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_here(wired))
         wired.engine.dispose()
         log.info("stopped")
         sys.stderr.flush()
@@ -42,7 +44,9 @@ def serve(wired: Wired) -> None:
 async def _here(wired: Wired) -> None:
     web = wired.settings.web
     site = create(wired)
-    server = Server(site, address=web.host, port=web.port, interface=Interfaces.ASGI, log_enabled=False)
+    server = Server(
+        site, address=web.host, port=web.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
+    )
 
     def stop() -> None:
         site.end_streams()

@@ -18,6 +18,8 @@ MAX_BODY = 25 * 1024 * 1024  # GitHub's own limit
 READ_S = 10.0  # GitHub gives up after that
 RETRY_AFTER_S = 30
 
+_NAMES = ("x-github-event", "x-github-delivery")
+
 
 class _Answer(Exception):
     """Stop here and say this."""
@@ -62,23 +64,24 @@ class Webhook:
         """The delivery, if it is really from GitHub. Nothing of the body is parsed before its signature was checked."""
         if scope["method"] != "POST":
             raise _Answer(405, "not_post", "This address takes deliveries only.", "Send them with POST.")
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise _Answer(
                 415,
                 "not_json",
                 "The delivery is not sent as application/json.",
                 "Choose the content type application/json in the webhook's settings on GitHub.",
             )
-        for name in ("x-github-event", "x-github-delivery"):
-            if not headers.get(name):
+        named = {name: headers.get(name.encode(), b"").decode("latin-1") for name in _NAMES}
+        for name, value in named.items():
+            if not value:
                 raise _Answer(
                     400,
                     "missing_header",
                     f"The header {name} is missing.",
                     "Send what GitHub sends: X-GitHub-Event, X-GitHub-Delivery and X-Hub-Signature-256.",
                 )
-        signature = headers.get("x-hub-signature-256", "")
+        signature = headers.get(b"x-hub-signature-256", b"").decode("latin-1")
         if not signature:
             raise _Answer(
                 401,
@@ -86,7 +89,7 @@ class Webhook:
                 "The delivery is not signed.",
                 "Set a secret in the webhook's settings on GitHub, and the same one in HEAL_GITHUB__WEBHOOK_SECRETS.",
             )
-        body = await self._read(headers.get("content-length", ""), receive)
+        body = await self._read(headers.get(b"content-length", b""), receive)
         if not verify(body, signature, self._secrets):
             raise _Answer(
                 401,
@@ -95,12 +98,13 @@ class Webhook:
                 "Compare the webhook's secret on GitHub with HEAL_GITHUB__WEBHOOK_SECRETS.",
             )
         try:
-            return peek(headers, body)
+            return peek(named, body)
         except Malformed as error:
             raise _Answer(400, "malformed", str(error), "Send what GitHub documents for this event.") from error
 
-    async def _read(self, announced: str, receive: Receive) -> bytes:
-        if announced.isdigit() and int(announced) > self._max_body:
+    async def _read(self, announced: bytes, receive: Receive) -> bytes:
+        length = int(announced) if announced.isdigit() else -1
+        if length > self._max_body:
             raise self._too_large()
         chunks: list[bytes] = []
         size = 0
@@ -115,7 +119,8 @@ class Webhook:
                     if size > self._max_body:
                         raise self._too_large()
                     chunks.append(chunk)
-                    if not message.get("more_body", False):
+                    # all that was announced is there: no need to be told that it ends
+                    if size == length or not message.get("more_body", False):
                         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
         except TimeoutError:
             raise _Answer(408, "too_slow", "The body did not arrive in time.", "Send the delivery again.") from None

@@ -55,9 +55,33 @@ def test_deliveries_are_numbered_in_the_order_given(store: SqlStore) -> None:
     assert [each.id for each in kept] == sorted(each.id for each in kept)
 
 
-def test_each_kept_delivery_rings_once_after_the_commit(store: SqlStore, bell: Bell) -> None:
-    kept = store.keep([delivery("a"), delivery("b"), delivery("a")])
-    assert bell.rung == [(Work.DELIVERY, kept[0].id), (Work.DELIVERY, kept[1].id)]
+def test_the_first_new_delivery_of_each_repository_rings_once_after_the_commit(store: SqlStore, bell: Bell) -> None:
+    first, _, _, other = store.keep(
+        [delivery("a"), delivery("b"), delivery("a"), delivery("c", repository_id=8)]
+    )  # b cannot be claimed before a, and is rung for when a is let go
+    assert bell.rung == [(Work.DELIVERY, first.id), (Work.DELIVERY, other.id)]
+
+
+def test_a_delivery_rings_unless_another_of_its_repository_waits_before_it(store: SqlStore, bell: Bell) -> None:
+    (first,) = store.keep([delivery("a")])
+    bell.rung.clear()
+    store.keep([delivery("a"), delivery("b")])  # a redelivery rings anew
+    assert bell.rung == [(Work.DELIVERY, first.id)]
+    lease = store.claim(Work.DELIVERY)
+    assert lease is not None
+    bell.rung.clear()
+    store.keep([delivery("c")])
+    assert bell.rung == []
+    with store.begin(lease) as ledger:
+        ledger.finish_delivery(lease.row_id, DeliveryState.DONE)
+    lease = store.claim(Work.DELIVERY)
+    assert lease is not None
+    with store.begin(lease) as ledger:
+        ledger.finish_delivery(lease.row_id, DeliveryState.DONE)
+    assert store.claim(Work.DELIVERY) is not None
+    bell.rung.clear()
+    (behind_one_in_hand,) = store.keep([delivery("d")])
+    assert bell.rung == [(Work.DELIVERY, behind_one_in_hand.id)]
 
 
 @pytest.mark.parametrize("state", [DeliveryState.DONE, DeliveryState.IGNORED])

@@ -52,7 +52,7 @@ def verify(body: bytes, signature: str | None, secrets: Sequence[bytes]) -> bool
     right = False
     for secret in secrets:
         if secret:
-            expected = b"sha256=" + hmac.new(secret, body, "sha256").hexdigest().encode()
+            expected = b"sha256=" + hmac.digest(secret, body, "sha256").hex().encode()
             right |= hmac.compare_digest(given, expected)
     return right
 
