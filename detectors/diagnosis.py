@@ -10,6 +10,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from string import Formatter
 from typing import Any
 
@@ -95,13 +96,21 @@ class _Hit:
 
 def diagnose(log: JobLog) -> list[Cause]:
     """The causes that the log supports, most likely first; never empty: the last resort is `unknown`."""
+    return list(_diagnosed(log))
+
+
+@lru_cache(maxsize=4)  # each detector asks for the same logs
+def _diagnosed(log: JobLog) -> Sequence[Cause]:
     lines, exit_at = _failing_lines(log)
     causes = _causes(lines, exit_at)
     told = [annotation for annotation in log.annotations if annotation.level == "failure"]
     if told and (not causes or causes[0].confidence < STRONG):
         # A lost runner, a time limit or an invalid workflow is told in annotations only.
         said = [
-            (0, text, "annotation") for note in told for text in f"{note.title}\n{note.message}".split("\n") if text
+            (0, _encodable(text), "annotation")
+            for note in told
+            for text in f"{note.title}\n{note.message}".split("\n")
+            if text
         ]
         causes = sorted([*_causes(said, len(said)), *causes], key=lambda cause: -cause.confidence)
         if not lines:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -159,6 +160,16 @@ def resolve(
 
     None means that there is no such file. Where a file has a failure, it is left out and the mode is observe at most.
     """
+    return _resolve(repository_text, owner_text, tuple(known_detectors), tuple(known_actions))
+
+
+@lru_cache(maxsize=256)  # files change seldom, and are asked for at every event
+def _resolve(
+    repository_text: str | None,
+    owner_text: str | None,
+    known_detectors: tuple[str, ...],
+    known_actions: tuple[str, ...],
+) -> Configured:
     policy = Policy(origin={})
     problems: list[Problem] = []
     broken = []

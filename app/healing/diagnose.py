@@ -46,14 +46,16 @@ def record(ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: in
     newer = (event.run_id, event.attempt) >= (incident.run_id, incident.attempt)
     state = _state_after(incident, relapse)
     reopened = state is State.OPEN and incident.state is not State.OPEN
-    incident = replace(
+    present = replace(
         incident,
         state=state,
         updated_at=now,
         **(_seen(event, finding) if newer else {}),
         **(_AFRESH if reopened else {}),
     )
-    ledger.save_incident(incident)
+    if present != incident:  # what has just been added is
+        ledger.save_incident(present)
+    incident = present
     ledger.note(
         incident.id,
         "found",
