@@ -27,7 +27,7 @@ from app.wiring import Wired, logs, wire
 
 
 class Site:
-    """The intake first, before any other routing: it is the hot path. All else goes to FastAPI."""
+    """The intake first, with any method and before any other routing: it is the hot path. All else goes to FastAPI."""
 
     def __init__(self, intake: Route, rest: ASGIApp, end_streams: Callable[[], None]) -> None:
         self._intake = intake.app
@@ -36,7 +36,7 @@ class Site:
         self.end_streams = end_streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hot = scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST"
+        hot = scope["type"] == "http" and scope["path"] == self._path
         await (self._intake if hot else self._rest)(scope, receive, send)
 
 
@@ -71,7 +71,7 @@ def create(wired: Wired | None = None) -> Site:
     rest = FastAPI(title="Self-Healing MLOps Bot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     rest.add_middleware(SecurityHeaders)
     route = webhook_route(intake, settings.webhook_secrets())
-    rest.router.routes.extend([route, *health.routes(wired.engine, wired.bell, working)])
+    rest.router.routes.extend(health.routes(wired.engine, wired.bell, working))
     if is_loopback(settings.web.host):  # sign-in does not exist yet: the dashboard is for this machine alone
         rest.mount("/", dashboard(settings, reads, changes))
     return Site(route, rest, changes.close)

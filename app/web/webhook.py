@@ -24,9 +24,10 @@ _NAMES = ("x-github-event", "x-github-delivery")
 class _Answer(Exception):
     """Stop here and say this."""
 
-    def __init__(self, status: int, code: str, message: str, hint: str) -> None:
+    def __init__(self, status: int, code: str, message: str, hint: str, *extra: tuple[bytes, bytes]) -> None:
         super().__init__(message)
         self.status = status
+        self.extra = extra
         self.body = orjson.dumps({"error": {"code": code, "message": message, "hint": hint}})
 
 
@@ -51,7 +52,7 @@ class Webhook:
             kept = await self._intake.keep(delivery)
             status, body = 202, orjson.dumps({"delivery": kept.guid, "fresh": kept.fresh})
         except _Answer as answer:
-            status, body = answer.status, answer.body
+            status, body, extra = answer.status, answer.body, answer.extra
         except Unreachable as error:
             status, extra = 503, ((b"retry-after", b"%d" % RETRY_AFTER_S),)
             hint = f"Send it again after {RETRY_AFTER_S} seconds; GitHub's can be redelivered for three days."
@@ -63,7 +64,9 @@ class Webhook:
     async def _accept(self, scope: Scope, receive: Receive) -> Delivery:
         """The delivery, if it is really from GitHub. Nothing of the body is parsed before its signature was checked."""
         if scope["method"] != "POST":
-            raise _Answer(405, "not_post", "This address takes deliveries only.", "Send them with POST.")
+            raise _Answer(
+                405, "not_post", "This address takes deliveries only.", "Send them with POST.", (b"allow", b"POST")
+            )
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
             raise _Answer(

@@ -170,7 +170,8 @@ def test_a_signed_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 
 
 def test_another_method_is_refused() -> None:
-    assert once(None, b"", {}, method="GET").status == 405
+    answer = once(None, b"", {}, method="GET")
+    assert (answer.status, answer.headers["allow"], answer.body["error"]["code"]) == (405, "POST", "not_post")
 
 
 def test_a_body_that_is_announced_too_large_is_refused_before_it_is_read() -> None:
