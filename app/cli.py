@@ -317,19 +317,21 @@ def simulate(
 # plumbing
 
 
-def _settings(**web: Any) -> Settings:
+def _settings(**web: object) -> Settings:
+    """Options come before variables, and stand where the processes that are started from here find them."""
+    import os
+
     from pydantic import ValidationError
 
-    from app.settings import Settings, misspelt
+    from app.settings import Settings, misspelt, problems
 
+    for name, value in web.items():
+        if value is not None:
+            os.environ[f"HEAL_WEB__{name.upper()}"] = str(value)
     try:
         settings = Settings()
-        changed = {key: value for key, value in web.items() if value is not None}
-        if changed:
-            settings = Settings(web=settings.web.model_copy(update=changed))
     except ValidationError as error:
-        problems = (f"HEAL_{'__'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors())
-        _fail(USAGE, "\n".join(problems))
+        _fail(USAGE, "\n".join(problems(error)))
     for name in misspelt():
         typer.echo(f"warning: {name} is not a setting of heal", err=True)
     return settings

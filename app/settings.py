@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
@@ -113,6 +113,11 @@ class Settings(BaseSettings):
         path = self.github.webhook_secrets_file
         lines = path.read_text().splitlines() if path else [s.get_secret_value() for s in self.github.webhook_secrets]
         return tuple(line.strip().encode() for line in lines if line.strip())
+
+
+def problems(error: ValidationError) -> list[str]:
+    """What is wrong, each with the name of its variable."""
+    return [f"HEAL_{'__'.join(str(part) for part in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
 
 
 def misspelt(environ: Mapping[str, str] = os.environ) -> list[str]:

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from app.adapters.doorbells import CeleryBell, LocalBell
 from app.db.engine import make_engine
 from app.domain.errors import HealError
-from app.settings import Settings, misspelt
+from app.settings import Settings, misspelt, problems
 from app.web.health import Probe, probe
 from app.wiring import wire
 
@@ -15,15 +15,7 @@ def checks() -> list[Probe]:
     try:
         settings = Settings()
     except ValidationError as error:
-        return [
-            Probe(
-                "configuration",
-                False,
-                f"HEAL_{'__'.join(str(part) for part in e['loc']).upper()}: {e['msg']}",
-                "see docs",
-            )
-            for e in error.errors()
-        ]
+        return [Probe("configuration", False, told, "see docs/reference/settings.md") for told in problems(error)]
     unknown = misspelt()
     probes = [
         Probe(

@@ -11,6 +11,7 @@ from sqlalchemy import Engine
 from app.db.store import SqlStore
 from app.domain.delivery import Delivery
 from app.domain.incident import State
+from app.settings import Settings
 from tests.cli.conftest import Heal
 from tests.healing.world import OUT_OF_MEMORY, World
 
@@ -234,3 +235,13 @@ def test_simulate_of_garbage_is_a_usage_error(heal: Heal, tmp_path: Path) -> Non
 def test_what_a_repository_wrote_cannot_drive_the_terminal(heal: Heal, store: SqlStore) -> None:
     store.keep([Delivery("g", "github", "\x1b[31mred", "", b"{}", 1, 1, "acme/\x1b]0;title\x07x")])
     assert "\x1b" not in heal("deliveries", "list").stdout
+
+
+def test_options_of_serve_are_checked_and_reach_the_processes_it_starts(
+    heal: Heal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAL_WEB__HOST", "127.0.0.1")
+    monkeypatch.setenv("HEAL_WEB__PORT", "8000")
+    assert "HEAL_WEB__PORT" in heal("serve", "--port", "99999").output
+    heal("serve", "--host", "0.0.0.0", "--port", "8001")  # refused for the missing App, after the options were taken
+    assert Settings().web.host == "0.0.0.0"
