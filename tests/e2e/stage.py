@@ -34,7 +34,7 @@ from tests.services import Server
 
 SECRET = "It's a Secret to Everybody"
 APP_ID = 7
-HANG_S = 20.0
+HANG_S = 90.0
 MARK = re.compile(r"<!-- heal:\w+ -->")
 SETTLED = frozenset({State.HEALED, State.ESCALATED, State.DISMISSED, State.OBSERVED, State.RECOVERED})
 
@@ -226,6 +226,16 @@ class Stage:
 
     def say(self, repository: str, number: int, text: str) -> None:
         self.act("POST", f"/repos/{repository}/issues/{number}/comments", {"body": text})
+
+    def click(self, repository: str, button: str) -> None:
+        """Maria presses a button of the bot's check run."""
+
+        def shown() -> CheckRun | None:
+            buttons = ((check, action["identifier"]) for check in self.checks(repository) for action in check.actions)
+            return next((check for check, identifier in buttons if identifier == button), None)
+
+        check = wait_for(f"the button {button}", shown)
+        self.admin("POST", f"/check-runs/{check.id}/click", {"identifier": button, "login": "maria"})
 
     def fault(self, kind: str, **settings: Any) -> None:
         self.admin("POST", "/faults", {"kind": kind, **settings})
@@ -448,7 +458,8 @@ class Stage:
 
     def all_finished(self, guids: Iterable[str]) -> None:
         with reading(self.engine) as connection:
-            kept = dict(tuple(row) for row in connection.execute(select(DeliveryRow.guid, DeliveryRow.state)))
+            rows = connection.execute(select(DeliveryRow.guid, DeliveryRow.state))
+            kept: dict[str, str] = {row.guid: row.state for row in rows}
         wrong = {guid: kept.get(guid, "lost") for guid in guids if kept.get(guid) not in ("done", "ignored")}
         assert not wrong, wrong
         with reading(self.engine) as connection:

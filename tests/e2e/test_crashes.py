@@ -27,10 +27,10 @@ def bot(request: pytest.FixtureRequest, staged: Staged) -> Iterator[Stage]:
         yield made
 
 
-def load(bot: Stage, name: str) -> dict[str, State]:
+def load(bot: Stage, name: str, times: int = 1) -> dict[str, State]:
     """Repositories that break now; their names, and how their incidents must end."""
     ends = {}
-    for number in range(2):
+    for number in range(times):
         for kind, (script, state) in LOAD.items():
             ends[bot.create(f"{name}-{kind}-{number}", project(script))] = state
     return ends
@@ -48,14 +48,23 @@ def all_end_well(bot: Stage, ends: dict[str, State]) -> None:
         assert len(here["issues"]) == ("bug" in repository)
 
 
-@pytest.mark.parametrize("victims", [("web",), ("worker",), ("web", "worker")], ids=" and ".join)
-def test_killed_at_a_random_moment_under_load(bot: Stage, victims: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("bot", "victims"),
+    [
+        pytest.param("embedded", ["web"], id="embedded"),
+        pytest.param(FULL, ["web"], id="full-web", marks=servers),
+        pytest.param(FULL, ["worker"], id="full-worker", marks=servers),
+        pytest.param(FULL, ["web", "worker"], id="full-both", marks=servers),
+    ],
+    indirect=["bot"],
+)
+def test_killed_at_a_random_moment_under_load(bot: Stage, victims: list[str]) -> None:
     dice = random.Random(f"{bot.embedded} {victims}")
-    ends = load(bot, f"killed-{'-'.join(victims)}")
+    ends = load(bot, f"killed-{'-'.join(victims)}", times=2)
     wait_for("work under way", lambda: bot.leased() > 0)
     time.sleep(dice.uniform(0.0, 1.0))
     for name in victims:
-        bot.processes["web" if bot.embedded else name].kill()
+        bot.processes[name].kill()
     bot.go()
     all_end_well(bot, ends)
 
@@ -113,6 +122,7 @@ def test_postgres_killed_in_the_middle(bot: Stage) -> None:
     meanwhile = load(bot, "postgres-meanwhile")
     wait_for("a delivery to be refused", lambda: any(d.status_code == 503 for d in list(bot.sandbox.state.deliveries)))
     bot.postgres.start()
+    bot.engine.dispose()  # our own look at it
     assert bot.post(body, "ping", guid="refused").status_code == 202
     all_end_well(bot, before | meanwhile)
     assert all(process.alive for process in bot.processes.values())

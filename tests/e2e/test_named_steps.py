@@ -175,7 +175,7 @@ def test_frozen_past_its_lease_and_thawed(bot: Stage, step: str) -> None:
     if not bot.embedded:
         bot.processes["second"].signal(signal.SIGSTOP)  # so that it is surely the first one that begins
     order(bot, f"freeze {step}")
-    bot.admin("POST", f"/check-runs/{bot.checks(repository)[0].id}/click", approve(bot, incident.line.id))
+    bot.click(repository, f"approve:{incident.line.id}")
     died(bot, step)
     wait_for("the lease to run out", bot.overdue)
     if not bot.embedded:
@@ -188,7 +188,3 @@ def test_frozen_past_its_lease_and_thawed(bot: Stage, step: str) -> None:
     assert len(bot.state_of(repository)["pulls"]) == 1
     if not bot.embedded:
         bot.processes["second"].kill()
-
-
-def approve(bot: Stage, number: int) -> dict[str, str]:
-    return {"identifier": f"approve:{number}", "login": "maria"}

@@ -94,9 +94,7 @@ def test_the_approve_button_starts_the_repair(bot: Stage) -> None:
     repository = bot.create("by-button", project(TOO_LARGE, "approve"))
     incident = bot.wait_for(repository, State.AWAITING_APPROVAL)
     assert not bot.state_of(repository)["pulls"]
-    check = wait_for("a button", lambda: next((c for c in bot.checks(repository) if c.actions), None))
-    click = {"check_run_id": check.id, "identifier": f"approve:{incident.line.id}", "login": "maria"}
-    bot.admin("POST", f"/check-runs/{check.id}/click", click)
+    bot.click(repository, f"approve:{incident.line.id}")
     incident = bot.wait_for(repository, State.HEALED)
     assert [entry.data["by"] for entry in incident.timeline if entry.kind == "approved"] == ["maria"]
     assert bot.files(repository, f"heal/{incident.fingerprint}")["configs/train.yaml"] == FIXED
