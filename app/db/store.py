@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import zstandard
-from sqlalchemy import ColumnElement, Connection, Engine, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
@@ -140,7 +140,7 @@ class SqlStore:
             return None
         self._served[work] = taken.mailbox
         until = started + SAFE_PART * self._lease_s
-        delivery = delivery_of(taken) if work is Work.DELIVERY else None
+        delivery = _readable(taken) if work is Work.DELIVERY else None
         return Lease(work, taken.id, taken.lease_token, until, taken.attempts, taken.crashes, taken.cause, delivery)
 
     def _claim(self, connection: Connection, work: Work, row_id: int | None) -> Any:
@@ -320,6 +320,14 @@ class SqlStore:
             self._threads.packer = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
         packer: zstandard.ZstdCompressor = self._threads.packer
         return packer
+
+
+def _readable(row: Row[Any]) -> Delivery | None:
+    """None for a body that cannot be unpacked: whoever works on it then loads it, and the error counts as theirs."""
+    try:
+        return delivery_of(row)
+    except zstandard.ZstdError:
+        return None
 
 
 def _name(delivery: Delivery) -> tuple[str, str]:

@@ -38,7 +38,8 @@ def process(kit: Kit, hold: Hold) -> None:
     """Every path ends in one fenced transaction that finishes the delivery with all that follows from it."""
     delivery = hold.lease.delivery
     if delivery is None:
-        raise LookupError(f"{hold.lease.work} {hold.lease.row_id} was claimed without its delivery")
+        with kit.store.begin(hold.lease) as ledger:
+            delivery = ledger.delivery(hold.lease.row_id)
     event = interpret(kit, delivery)
     kit.passing("after interpret")
     try:

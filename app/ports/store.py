@@ -21,7 +21,8 @@ class Lease:
     the lease). `token` is the fence: a write under an older token is refused. `attempts` counts this claim too;
     `crashes` counts earlier claims that ended without a word.
     `cause` is the GUID of the delivery that all this follows from: of the delivery itself, or of the one under whose
-    lease the repair or effect was last asked for. `delivery` is what was claimed, if it is one."""
+    lease the repair or effect was last asked for. `delivery` is what was claimed, if it is one and can be
+    read."""
 
     work: Work
     row_id: int
