@@ -88,13 +88,13 @@ class SqlStore:
         kept = {(source, guid): Kept(row_id, guid, fresh=True) for row_id, source, guid, _ in rows}
         # whoever lets the one before it go rings for one that is behind
         behind = {row_id for row_id, _, _, waits in rows if waits}
-        missing = {_name(delivery) for delivery in deliveries} - kept.keys()
+        names = [_name(delivery) for delivery in deliveries]
+        missing = set(names) - kept.keys()
         if missing:
             kept |= self._again(lambda connection: _revive(connection, missing))
         answers = []
         rings = dict[str | int, int]()
-        for delivery in deliveries:
-            name = _name(delivery)
+        for delivery, name in zip(deliveries, names, strict=True):
             answer = kept[name]
             answers.append(answer)
             if not answer.fresh:
@@ -288,7 +288,7 @@ class SqlStore:
             [delivery.repository_id for delivery in deliveries],
             [storable(delivery.repository) for delivery in deliveries],
             [mailbox_of(delivery.installation_id, delivery.repository_id) for delivery in deliveries],
-            [json_text(dict(delivery.headers)) for delivery in deliveries],
+            [json_text(dict(delivery.headers)) if delivery.headers else "{}" for delivery in deliveries],
             bodies,
             [delivery.received_at for delivery in deliveries],
         )
