@@ -186,5 +186,3 @@ def test_frozen_past_its_lease_and_thawed(bot: Stage, step: str) -> None:
     bot.ends(repository, State.HEALED)
     as_if_nothing_had_happened(bot, repository)
     assert len(bot.state_of(repository)["pulls"]) == 1
-    if not bot.embedded:
-        bot.processes["second"].kill()
