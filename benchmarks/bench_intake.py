@@ -265,7 +265,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     assert found is not None
     medians = {name: _medians(each) for name, each in rounds.items()}
     return {
-        "command": "python -m benchmarks intake " + " ".join(sys.argv[1:]),
+        "command": f"python -m benchmarks intake --rounds {args.rounds} --seconds {args.seconds}",
         "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout.strip(),
         "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
         "versions": {"probot": version},
