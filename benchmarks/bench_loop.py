@@ -2,12 +2,13 @@
 
     python -m benchmarks loop [--rounds 3] [--tasks 1500] [--repositories 200] [--mode observe|auto] [--json]
 
-One Celery worker with two processes, a Redis of its own (append-only) and PostgreSQL. In each round the queue is filled
-first and then released at once: with empty tasks, and with the ids of kept deliveries (a failed `workflow_run`, GitHub's
-own 17 KB example varied), in turns A B A B. The tasks are the product's, in its own Celery configuration; GitHub is a
-twin without delay that only reads, so nothing is written there: `observe` decides to leave the incident alone, `auto`
-plans its repair and does not carry it out. Every delivery has a fingerprint of its own. The queue is empty, and no
-delivery waits, at the end of a round; then each delivery must have become one decided incident.
+One Celery worker with two processes, a Redis of its own (append-only) and PostgreSQL. In each round the queue is
+filled first and then released at once: with empty tasks, and with the ids of kept deliveries (a failed
+`workflow_run`, GitHub's own 17 KB example varied), in turns A B A B. The tasks are the product's, in its own Celery
+configuration; GitHub is a twin without delay that only reads, so nothing is written there: `observe` decides to leave
+the incident alone, `auto` plans its repair and does not carry it out. Every delivery has a fingerprint of its own.
+The queue is empty, and no delivery waits, at the end of a round; then each delivery must have become one decided
+incident.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from benchmarks.bench_intake import EXAMPLES, ROOT, _database
 from tests import services
 
 RESULTS = Path(__file__).parent / "results"
+SHA = "acb5820ced9479c074f688cc328bf03f341a511d"
 QUEUE, FILLING = "celery", "filling"
 WORKERS = 2
 WARM = 100
@@ -54,7 +56,13 @@ def deliveries(count: int, repositories: int, first_run: int) -> list[Delivery]:
         run_id, repository_id = first_run + number, 1 + number % repositories
         name = f"acme/trainer-{repository_id}"
         home = example["repository"] | {"id": repository_id, "full_name": name, "default_branch": "main"}
-        failed = {"conclusion": "failure", "run_attempt": 1, "head_branch": "main", "head_repository": home}
+        failed = {
+            "conclusion": "failure",
+            "run_attempt": 1,
+            "head_branch": "main",
+            "head_repository": home,
+            "head_sha": SHA,
+        }
         content = example | {
             "installation": {"id": 1 + repository_id % 20},
             "repository": home,
@@ -183,8 +191,9 @@ def main() -> int:
     args = parser.parse_args()
     result = measure(args)
     few = "" if args.repositories >= 100 else "_few"
+    name = f"loop{few}.json" if args.mode == "observe" else f"loop{few}_{args.mode}.json"
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"loop{few}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (RESULTS / name).write_text(json.dumps(result, indent=2) + "\n")
     if args.json:
         print(json.dumps(result))
     else:
@@ -192,7 +201,8 @@ def main() -> int:
         print(f"{result['empty']['rate']:8.1f} empty tasks/s  {result['empty']['rounds']}")
         print(f"ratio {result['ratio']}; {result['counts']} of {result['expected']}")
     counts = result["counts"]
-    return 0 if {counts[name] for name in ("deliveries", "done", "incidents", "decided")} == {result["expected"]} else 1
+    complete = {counts[name] for name in ("deliveries", "done", "incidents", "decided")} == {result["expected"]}
+    return 0 if complete and (counts["repairs"] > 0) == (args.mode == "auto") else 1
 
 
 if __name__ == "__main__":

@@ -21,30 +21,31 @@ from app.domain.evidence import Annotation, Job, JobStep
 from app.domain.tenant import Repository
 from app.ports.forge import App, FileText, Forge, RunInfo
 from app.ports.queue import Doorbell, Work
+from benchmarks.bench_loop import SHA
 from workers import tasks
 
 MODE = os.environ.get("BENCH_MODE", "observe")
-SHA = "acb5820ced9479c074f688cc328bf03f341a511d"
 BRANCH = "main"
 CAUSES = (
     (
         "Traceback (most recent call last):",
         '  File "/home/runner/work/trainer/trainer/fetch.py", line 9, in <module>',
         "    urllib.request.urlopen(address, timeout=10).read()",
-        "requests.exceptions.ConnectionError: ('Connection aborted.', ConnectionResetError(104, 'Connection reset by peer'))",
+        "requests.exceptions.ConnectionError: ('Connection aborted.', "
+        "ConnectionResetError(104, 'Connection reset by peer'))",
     ),
     (
         "epoch 0 step 0 batch 4096",
         "Traceback (most recent call last):",
         '  File "/home/runner/work/trainer/trainer/train.py", line 41, in <module>',
         "    hidden = np.maximum(batch @ weights, 0.0)",
-        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 64.0 MiB for an array with shape (4096, 2048) and "
-        "data type float64",
+        "numpy._core._exceptions._ArrayMemoryError: Unable to allocate 64.0 MiB for an array with shape (4096, 2048) "
+        "and data type float64",
     ),
     (
         "  x No solution found when resolving dependencies:",
-        "  ╰─▶ Because trainer-metrics==2.0 depends on trainer-base>=2 and you require trainer-base==1.4, we can conclude",
-        "      that your requirements and trainer-metrics==2.0 are incompatible.",
+        "  ╰─▶ Because trainer-metrics==2.0 depends on trainer-base>=2 and you require trainer-base==1.4, we can",
+        "      conclude that your requirements and trainer-metrics==2.0 are incompatible.",
         "      And because you require trainer-metrics==2.0, we can conclude that your requirements are unsatisfiable.",
     ),
     (
