@@ -71,6 +71,7 @@ def celery_app(broker_url: str) -> Celery:
         worker_send_task_events=False,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,  # what our own logger prints would be swallowed on its way
     )
     return app
 
