@@ -32,7 +32,7 @@ RUN apt-get update \
  && apt-get install --yes --no-install-recommends bubblewrap \
  && rm -rf /var/lib/apt/lists/*
 USER 10001:10001
-# Celery is the main process and needs no check; the poll beside it does. The brackets keep grep from finding itself.
+# `heal worker` ends when Celery or the poll does. The brackets keep grep from finding itself.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
   CMD ["sh", "-c", "grep -qszx 'workers[.]poll' /proc/[0-9]*/cmdline"]
 CMD ["worker"]

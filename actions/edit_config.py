@@ -14,7 +14,7 @@ from actions.scalars import Scalar
 from app.domain.errors import Malformed
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
-from app.domain.repair import FileEdit, Plan, Repair
+from app.domain.repair import FileEdit, Plan, Proof, Repair
 from app.ports.plugins import Tools
 
 MAX_FILES = 50
@@ -64,8 +64,7 @@ class _CannotSay(Exception):
 class EditConfig:
     kind = "edit_config"
     Params: type[BaseModel] = ConfigParams
-    reversible = True
-    proves = "fix_branch"
+    proves = Proof.FIX_BRANCH
 
     def plan(self, incident: Incident, params: ConfigParams, tools: Tools) -> Plan:
         batch = params.recipe == "lower_batch_size"

@@ -5,7 +5,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.domain.incident import Incident
 from app.domain.outcome import Conclusion, Outcome
-from app.domain.repair import Plan, Repair
+from app.domain.repair import Plan, Proof, Repair
 from app.ports.plugins import Tools
 
 LABEL = "heal"
@@ -18,8 +18,7 @@ class IssueParams(BaseModel):
 class OpenIssue:
     kind = "open_issue"
     Params: type[BaseModel] = IssueParams
-    reversible = True
-    proves = "nothing"
+    proves = Proof.NOTHING
 
     def plan(self, incident: Incident, params: IssueParams, tools: Tools) -> Plan:
         return Plan(

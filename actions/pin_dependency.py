@@ -17,7 +17,7 @@ from actions.mentions import mentioned, told
 from app.domain.errors import Malformed, Refused
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
-from app.domain.repair import FileEdit, Plan, Repair
+from app.domain.repair import FileEdit, Plan, Proof, Repair
 from app.ports.plugins import Tools
 from app.ports.resolver import Resolution, Resolver
 
@@ -108,8 +108,7 @@ class _Search:
 class PinDependency:
     kind = "pin_dependency"
     Params: type[BaseModel] = PinParams
-    reversible = True
-    proves = "fix_branch"
+    proves = Proof.FIX_BRANCH
 
     def plan(self, incident: Incident, params: PinParams, tools: Tools) -> Plan:
         title = "Pin versions that fit together"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from app.domain.incident import Incident
 from app.domain.outcome import Conclusion, Outcome
-from app.domain.repair import Plan, Repair
+from app.domain.repair import Plan, Proof, Repair
 from app.ports.plugins import Tools
 
 MAX_ATTEMPTS = 50  # GitHub's own limit
@@ -23,8 +23,7 @@ class RerunFailedJobs:
 
     kind = "rerun_failed_jobs"
     Params: type[BaseModel] = RerunParams
-    reversible = False
-    proves = "same_run"
+    proves = Proof.SAME_RUN
 
     def plan(self, incident: Incident, params: RerunParams, tools: Tools) -> Plan:
         title = "Run the failed jobs again"

@@ -69,17 +69,14 @@ def worker(
     concurrency: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
 ) -> None:
     """Work off what is due, beside any number of other workers. Needs a broker; without one, `heal serve` does it."""
-    import os
-    import subprocess
-
     settings = _settings()
     if settings.embedded:
         _fail(USAGE, "HEAL_QUEUE__BROKER_URL is not set: on the embedded default `heal serve` works by itself")
-    subprocess.Popen([sys.executable, "-m", "workers.poll"])  # ends when this process does
-    options = ("--pool=prefork", f"--concurrency={concurrency}", "--loglevel=WARNING")
-    quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
-    celery = [sys.executable, "-m", "celery", "-A", "workers.tasks:celery", "worker", *options, *quiet]
-    os.execv(sys.executable, celery)  # noqa: S606 - our own interpreter, a fixed list
+    from app.commands.worker import run
+    from app.wiring import logs
+
+    logs(settings)
+    raise typer.Exit(run(concurrency))
 
 
 @app.command()

@@ -1,6 +1,5 @@
 """The composition root: the only module that knows every adapter."""
 
-import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from app.db.store import SqlStore
 from app.domain.delivery import Delivery
 from app.domain.errors import Permanent
 from app.domain.event import AnyEvent, Ignored
-from app.healing.kit import Kit
+from app.healing.kit import Kit, onwards
 from app.ports.queue import Doorbell
 from app.registry import collect
 from app.security.masking import mask_event
@@ -52,7 +51,7 @@ def logs(settings: Settings) -> None:
     configure(form=settings.log.format, level=settings.log.level, processors=(mask_event,))
 
 
-def wire(settings: Settings, *, passing: Callable[[str], None] | None = None) -> Wired:
+def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wired:
     """Everything, connected to nothing yet: engines and clients connect when first used.
 
     Raises Unconfigured for a missing App id, key or secret, DuplicateKind for two plugins of one kind.
@@ -89,11 +88,10 @@ def wire(settings: Settings, *, passing: Callable[[str], None] | None = None) ->
         clock=clock,
         parse=partial(_parse, app, settings.github.app_id),
         read_log=read_job_log,
-        secret=hmac.digest(key.encode(), b"markers", "sha256"),  # steady while webhook secrets are rotated
         dashboard_url=settings.web.public_url,
         look_every_s=settings.healing.look_every_s,
         renew_every_s=settings.database.lease_s / 3,
-        **({"passing": passing} if passing else {}),
+        passing=passing,
     )
     return Wired(settings, engine, bell, store, kit, app)
 

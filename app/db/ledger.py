@@ -303,7 +303,7 @@ class SqlLedger:
     def history(self, repository_id: int, incident_id: int, run_id: int) -> History:
         """Counted are repairs with verb `apply`.
 
-        open_pulls: applied or proven, with a pull request, of an incident that is neither merged nor dismissed.
+        open_pulls: of other incidents, not merged and not closed. A next rung goes into the pull request that is there.
         pulls_today: applied in the last 24 h, with a pull request. reruns_of_run: applied, by an action named
         `rerun…`, to this run. attempts_of_fingerprint: intended in the last 24 h for this incident and really tried
         (not planned, asked, skipped or rejected). disproven_at: when one for this incident was disproven last.
@@ -477,12 +477,11 @@ def _history() -> Select[Any]:
     applies = row.verb == Verb.APPLY.value
     here = and_(applies, row.repository_id == bindparam("this_repository"))
     of_incident = and_(applies, row.incident_id == bindparam("this_incident"))
-    standing = row.state.in_([RepairState.APPLIED.value, RepairState.PROVEN.value])
-    unmerged = and_(incident.merged_at.is_(None), incident.state != State.DISMISSED.value)
-    open_pulls = (
-        select(func.count(func.distinct(row.pull_number)))
-        .join_from(row, incident, incident.id == row.incident_id)
-        .where(here, row.pull_number.is_not(None), standing, unmerged)
+    open_pulls = select(func.count(incident.id)).where(
+        incident.repository_id == bindparam("this_repository"),
+        incident.id != bindparam("this_incident"),
+        incident.pull_number.is_not(None),
+        incident.merged_at.is_(None),
     )
     today = and_(here, row.pull_number.is_not(None), row.applied_at > db_now(-DAY_S))
     rerun = and_(row.run_id == bindparam("this_run"), row.action.startswith("rerun"), row.applied_at.is_not(None))

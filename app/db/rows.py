@@ -1,5 +1,6 @@
 """Rows to domain values and back."""
 
+from dataclasses import asdict
 from typing import Any
 
 import zstandard
@@ -18,7 +19,7 @@ from app.db.codec import (
 from app.domain.delivery import Delivery
 from app.domain.effect import Effect, EffectKind
 from app.domain.incident import Incident, State
-from app.domain.repair import Repair, RepairState, Verb
+from app.domain.repair import Intent, Repair, RepairState, Verb
 from app.domain.tenant import Repository
 
 Values = dict[str, Any]
@@ -128,7 +129,7 @@ def repair_values(repair: Repair) -> Values:
         "undoes": repair.undoes,
         "state": repair.state.value,
         "approved_by": repair.approved_by,
-        "needs_approval": repair.needs_approval,
+        "intent": asdict(repair.intent),
         "plan": plan_to_json(repair.plan),
         "outcome": outcome_to_json(repair.outcome),
         "proof": dict(repair.proof),
@@ -154,7 +155,7 @@ def repair_of(row: Row[Any]) -> Repair:
         undoes=row.undoes,
         state=RepairState(row.state),
         approved_by=row.approved_by,
-        needs_approval=row.needs_approval,
+        intent=Intent(**row.intent),
         plan=plan_from_json(row.plan),
         outcome=outcome_from_json(row.outcome),
         proof=row.proof,

@@ -2,6 +2,7 @@
 
 import os
 import random
+import secrets
 import socket
 import threading
 import time
@@ -33,7 +34,7 @@ from app.db.leases import (
 )
 from app.db.ledger import SqlLedger
 from app.db.rows import ZSTD_LEVEL, delivery_of, mailbox_of, packed
-from app.db.tables import DeliveryRow, MarkRow, TurnRow, json_text, storable
+from app.db.tables import DeliveryRow, MarkRow, SecretRow, TurnRow, json_text, storable
 from app.domain.delivery import Delivery, DeliveryState, Kept
 from app.domain.errors import Unreachable
 from app.domain.repair import FINAL
@@ -77,6 +78,7 @@ class SqlStore:
         self._owner = owner or f"{socket.gethostname()}:{os.getpid()}"
         self._served = dict.fromkeys(Work, "")
         self._threads = threading.local()
+        self._secrets: dict[str, bytes] = {}
 
     # deliveries
     def keep(self, deliveries: Sequence[Delivery]) -> list[Kept]:
@@ -251,6 +253,15 @@ class SqlStore:
                 return True
             passed = update(TurnRow).where(TurnRow.name == name, TurnRow.next_at <= db_now())
             return connection.scalar(passed.values(next_at=db_now(every_s)).returning(TurnRow.name)) is not None
+
+    def secret(self, name: str) -> bytes:
+        if name not in self._secrets:
+            with writing(self._engine) as connection:
+                first = insert(connection, SecretRow).values(name=name, value=secrets.token_bytes(32))
+                connection.execute(first.on_conflict_do_nothing())
+                found = connection.execute(select(SecretRow.value).where(SecretRow.name == name))
+                self._secrets[name] = found.scalar_one()
+        return self._secrets[name]
 
     def mark(self, name: str, at: datetime) -> None:
         with writing(self._engine) as connection:

@@ -240,7 +240,7 @@ class RepairRow(Leased, Base):
     undoes: Mapped[int | None] = mapped_column(ForeignKey("repairs.id"))
     state: Mapped[str] = mapped_column(String(16))
     approved_by: Mapped[str]
-    needs_approval: Mapped[bool]
+    intent: Mapped[dict[str, Any]]
     plan: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     outcome: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     proof: Mapped[dict[str, Any]]
@@ -323,3 +323,12 @@ class MarkRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     at: Mapped[datetime]
+
+
+class SecretRow(Base):
+    """A secret that the product made for itself."""
+
+    __tablename__ = "secrets"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[bytes]

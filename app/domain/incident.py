@@ -39,6 +39,7 @@ class IllegalTransition(HealError):
     """The incident's state does not allow this signal."""
 
 
+FIX_BRANCHES = "heal/"
 ACTIVE = frozenset({State.OPEN, State.AWAITING_APPROVAL, State.REPAIRING, State.VERIFYING})
 
 _NEXT: dict[tuple[State, Signal], State] = {
@@ -132,4 +133,4 @@ class Incident:
 
     @property
     def fix_branch(self) -> str:
-        return f"heal/{self.fingerprint}"
+        return f"{FIX_BRANCHES}{self.fingerprint}"

@@ -17,6 +17,9 @@ class Conclusion(StrEnum):
     STALE = "stale"
 
 
+FAILED = frozenset({"failure", "timed_out", "startup_failure"})  # of a run or a job, in GitHub's words
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`data` holds what proof and undo need later: branch, head_sha, pull, run_id, attempt, issue."""

@@ -96,7 +96,6 @@ class Decision:
     mode: Mode
     remedy: Remedy | None = None
     trace: tuple[Check, ...] = ()
-    retry_at: datetime | None = None
     exhausted: bool = False
 
 
@@ -146,7 +145,7 @@ def decide(
     """Whether `remedy`, the next rung for `finding`, may be carried out now.
 
     `stale` says why the event is out of date ("" if it is not). Every rule is looked at, and the verdict is the least
-    that any of them allows. `retry_at` is set when time alone lifts everything that stopped us. `exhausted` is set
+    that any of them allows. `exhausted` is set
     when the lack of a remedy is what stopped us: not where we would only have looked anyway.
     """
     key, mode = mode_of(policy, finding.detector, remedy.action if remedy else "")
@@ -170,9 +169,7 @@ def decide(
     trace += _limits(remedy, policy, history, now, branch)
     stopped_by = [check for check in trace if not check.passed]
     if stopped_by:
-        resets = [check.resets_at for check in stopped_by if check.resets_at is not None]
-        retry_at = max(resets) if len(resets) == len(stopped_by) else None
-        return Decision(Verdict.LEAVE, stopped_by[0].detail, mode, remedy, tuple(trace), retry_at)
+        return Decision(Verdict.LEAVE, stopped_by[0].detail, mode, remedy, tuple(trace))
     if mode is Mode.AUTO:
         return Decision(Verdict.ACT, "Every rule allows it.", mode, remedy, tuple(trace))
     return Decision(Verdict.ASK, f"The mode is {mode}: a person decides.", mode, remedy, tuple(trace))

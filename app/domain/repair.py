@@ -16,6 +16,7 @@ class RepairState(StrEnum):
     PLANNED = "planned"  # due now: dry run, then apply (or ask)
     ASKED = "asked"  # waits for a person
     APPLIED = "applied"  # waits for proof
+    DONE = "done"  # carried out, and there is nothing to prove: an issue, an undo
     PROVEN = "proven"
     DISPROVEN = "disproven"  # the world said no, or said nothing before the deadline
     SKIPPED = "skipped"  # an expected refusal: nothing was changed
@@ -25,9 +26,16 @@ class RepairState(StrEnum):
 
 
 FINAL = frozenset(
-    {RepairState.PROVEN, RepairState.DISPROVEN, RepairState.SKIPPED, RepairState.REJECTED, RepairState.UNDONE,
-     RepairState.FAILED}
-)  # fmt: skip
+    {
+        RepairState.DONE,
+        RepairState.PROVEN,
+        RepairState.DISPROVEN,
+        RepairState.SKIPPED,
+        RepairState.REJECTED,
+        RepairState.UNDONE,
+        RepairState.FAILED,
+    }
+)
 
 
 class Verb(StrEnum):
@@ -55,6 +63,23 @@ class FileEdit:
         to_name = f"b/{self.path}" if self.after is not None else "/dev/null"
         diff = difflib.unified_diff(old, new, from_name, to_name)
         return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in diff)
+
+
+class Proof(StrEnum):
+    """What confirms that an action worked."""
+
+    SAME_RUN = "same_run"  # the job passes in a later attempt of its run
+    FIX_BRANCH = "fix_branch"  # the job passes on the fix branch
+    NOTHING = "nothing"  # it changes nothing that could be confirmed: an escalation
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a repair was decided for: it acts on this attempt of this run, at this commit, or not at all."""
+
+    run_id: int = 0
+    attempt: int = 0
+    head_sha: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +116,7 @@ class Repair:
     undoes: int | None = None
     state: RepairState = RepairState.PLANNED
     approved_by: str = ""
-    needs_approval: bool = False
+    intent: Intent = Intent()
     plan: Plan | None = None
     outcome: Outcome | None = None
     proof: Mapping[str, Any] = field(default_factory=dict)

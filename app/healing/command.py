@@ -19,7 +19,7 @@ _MAY = frozenset({"admin", "write"})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """One line in which backticks enclose commands. `show` is the incident whose decision trace is the reply."""
 
     message: str
@@ -36,9 +36,9 @@ def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
     with kit.store.begin(hold.lease) as ledger:
         ledger.remember_repository(event.repository)
         if not may:
-            answer = Answer("This needs write access to the repository.")
+            answer = Reply("This needs write access to the repository.")
         elif verb not in VERBS:
-            answer = Answer(f"I know `/heal {'`, `/heal '.join(VERBS)}`.")
+            answer = Reply(f"I know `/heal {'`, `/heal '.join(VERBS)}`.")
         elif verb in ("pause", "resume"):
             answer = _switch(ledger, event, verb)
         else:
@@ -46,14 +46,14 @@ def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
             answer = (
                 _carry(ledger, policy, incident, verb, event.sender.login)
                 if incident
-                else Answer(f"There is no incident here. Name one: `/heal {verb} NUMBER`.")
+                else Reply(f"There is no incident here. Name one: `/heal {verb} NUMBER`.")
             )
         if isinstance(event, CommandGiven):
             _reply(ledger, event, answer, may)
         ledger.finish_delivery(hold.lease.row_id, DeliveryState.DONE)
 
 
-def _reply(ledger: Ledger, event: CommandGiven, answer: Answer, may: bool) -> None:
+def _reply(ledger: Ledger, event: CommandGiven, answer: Reply, may: bool) -> None:
     request = {
         "number": event.issue_number,
         "comment_id": event.comment_id,
@@ -79,12 +79,12 @@ def _meant(ledger: Ledger, event: ButtonPressed | CommandGiven, argument: str) -
     return seen[0] if len(seen) == 1 else None
 
 
-def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: str) -> Answer:
+def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: str) -> Reply:
     if verb == "why":
-        return Answer(f"How incident {incident.id} was decided:", show=incident.id)
+        return Reply(f"How incident {incident.id} was decided:", show=incident.id)
     paused = ledger.history(incident.repository_id, incident.id, incident.run_id).switches
     if verb in ("approve", "retry") and (paused or policy.paused):
-        return Answer("Repairs are paused here. Say `/heal resume` first.")
+        return Reply("Repairs are paused here. Say `/heal resume` first.")
     waiting = [repair for repair in ledger.repairs_of(incident.id) if repair.state is RepairState.ASKED]
     if verb == "approve":
         return _approve(ledger, incident, waiting, who)
@@ -95,47 +95,47 @@ def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: s
     return _undo(ledger, policy, incident, waiting, who)
 
 
-def _approve(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+def _approve(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str) -> Reply:
     if not waiting or not allows(incident.state, Signal.ACTED):
-        return Answer(f"Nothing waits for approval: incident {incident.id} is {incident.state}.")
+        return Reply(f"Nothing waits for approval: incident {incident.id} is {incident.state}.")
     ledger.save_repair(replace(waiting[-1], state=RepairState.PLANNED, approved_by=who), due_at=ledger.now())
     ledger.wake_repair(waiting[-1].id)
     ledger.note(incident.id, "approved", {"by": who})
     move(ledger, incident, Signal.ACTED)
-    return Answer(f"Approved: `{waiting[-1].remedy.action}` starts now.")
+    return Reply(f"Approved: `{waiting[-1].remedy.action}` starts now.")
 
 
-def _reject(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+def _reject(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Reply:
     if not allows(incident.state, Signal.REJECTED):
-        return Answer(f"Nothing to reject: incident {incident.id} is {incident.state}.")
+        return Reply(f"Nothing to reject: incident {incident.id} is {incident.state}.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "rejected", {"by": who})
     if incident.pull_number is not None and incident.merged_at is None:
         take_back(ledger, incident, policy)
     move(ledger, incident, Signal.REJECTED)
-    return Answer(f"Rejected. Incident {incident.id} will be left alone.")
+    return Reply(f"Rejected. Incident {incident.id} will be left alone.")
 
 
-def _retry(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+def _retry(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Reply:
     if not allows(incident.state, Signal.RETRIED):
-        return Answer(f"Incident {incident.id} is {incident.state}; there is nothing to try again.")
+        return Reply(f"Incident {incident.id} is {incident.state}; there is nothing to try again.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "retried", {"by": who})
     incident = move(ledger, replace(incident, rung=0), Signal.RETRIED)
     incident = next_rung(ledger, incident, policy, asked_by=who)
-    return Answer(f"Trying again: incident {incident.id} is now {incident.state}.")
+    return Reply(f"Trying again: incident {incident.id} is now {incident.state}.")
 
 
-def _undo(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Answer:
+def _undo(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Repair], who: str) -> Reply:
     if take_back(ledger, incident, policy) is None:
-        return Answer("There is nothing to undo: no change of mine stands here, and a re-run cannot be undone.")
+        return Reply("There is nothing to undo: no change of mine stands here, and a re-run cannot be undone.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "rejected", {"by": who, "note": "undo"})
     if allows(incident.state, Signal.REJECTED):
         move(ledger, incident, Signal.REJECTED)
     else:
         tell(ledger, incident)
-    return Answer("Undoing.")
+    return Reply("Undoing.")
 
 
 def _drop(ledger: Ledger, waiting: list[Repair]) -> None:
@@ -143,10 +143,10 @@ def _drop(ledger: Ledger, waiting: list[Repair]) -> None:
         ledger.save_repair(replace(repair, state=RepairState.REJECTED), due_at=None)
 
 
-def _switch(ledger: Ledger, event: ButtonPressed | CommandGiven, verb: str) -> Answer:
+def _switch(ledger: Ledger, event: ButtonPressed | CommandGiven, verb: str) -> Reply:
     scope = f"repository:{event.repository.id}"
     if verb == "pause":
         ledger.switch_on(Switch(scope, event.sender.login, ledger.now()))
-        return Answer("Paused: I go on watching and reporting, and change nothing here until `/heal resume`.")
+        return Reply("Paused: I go on watching and reporting, and change nothing here until `/heal resume`.")
     ledger.switch_off(scope)
-    return Answer("Resumed.")
+    return Reply("Resumed.")

@@ -46,6 +46,9 @@ _DAY_S = 24 * 3600
 Place = tuple[str | int, ...]
 
 
+UNREADABLE = "\0"  # stands for the text of a file that is there and cannot be read
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something about a file that its author should know.
@@ -264,6 +267,9 @@ class _Document:
 def _read(
     text: str, origin: str, known_detectors: Sequence[str], known_actions: Sequence[str]
 ) -> tuple[HealFile | None, list[Problem]]:
+    if text == UNREADABLE:
+        what = "the file is there, but it cannot be read: it must be a text in UTF-8, and no link"
+        return None, [Problem(origin, "", 1, 1, what)]
     try:
         document = _parse(text)
     except _Unreadable as error:

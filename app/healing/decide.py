@@ -7,7 +7,7 @@ from app.domain.effect import Effect, EffectKind
 from app.domain.finding import Remedy
 from app.domain.incident import Incident, Signal, State, allows, step
 from app.domain.policy import Decision, Policy, Verdict, decide
-from app.domain.repair import Repair, Verb
+from app.domain.repair import Intent, Proof, Repair, Verb
 from app.healing.kit import Kit
 from app.ports.store import Ledger
 
@@ -32,13 +32,12 @@ def next_rung(
         stale=stale,
         from_fork=from_fork,
     )
-    _trace(ledger, incident, decision)
+    trace(ledger, incident, decision)
     if decision.exhausted and ladder:
         return escalate(ledger, incident, decision.reason)
     if remedy is None or decision.verdict is Verdict.LEAVE:
         return move(ledger, incident, Signal.LEFT)
-    needs_approval = decision.verdict is Verdict.ASK and not asked_by
-    plan_repair(ledger, incident, remedy, policy, needs_approval=needs_approval, approved_by=asked_by)
+    plan_repair(ledger, incident, remedy, policy, approved_by=asked_by)
     return move(ledger, replace(incident, rung=incident.rung + 1), Signal.ACTED)
 
 
@@ -48,7 +47,6 @@ def plan_repair(
     remedy: Remedy,
     policy: Policy,
     *,
-    needs_approval: bool = False,
     approved_by: str = "",
     undoes: int | None = None,
 ) -> Repair:
@@ -62,7 +60,7 @@ def plan_repair(
             rung=incident.rung,
             effect_key=key.hexdigest()[:16],
             intended_at=ledger.now().replace(microsecond=0),
-            needs_approval=needs_approval,
+            intent=Intent(incident.run_id, incident.attempt, incident.head_sha),
             approved_by=approved_by,
             verb=Verb.UNDO if undoes else Verb.APPLY,
             undoes=undoes,
@@ -79,17 +77,32 @@ def climb(kit: Kit, ledger: Ledger, incident: Incident, policy: Policy) -> Incid
         return incident
     after = next_rung(ledger, incident, policy)
     ladder = incident.finding.ladder
-    stays = after.state is State.REPAIRING and kit.actions[ladder[incident.rung].action].proves == "fix_branch"
+    stays = after.state is State.REPAIRING and kit.actions[ladder[incident.rung].action].proves is Proof.FIX_BRANCH
     if incident.pull_number and not incident.merged_at and not stays:
         take_back(ledger, after, policy)
     return after
 
 
+def standing(ledger: Ledger, incident: Incident) -> Repair | None:
+    """The newest repair that opened a pull request and was not taken back."""
+    repairs = ledger.repairs_of(incident.id)
+    undone = {repair.undoes for repair in repairs if repair.verb is Verb.UNDO}
+    return next(
+        (
+            repair
+            for repair in reversed(repairs)
+            if repair.verb is Verb.APPLY
+            and repair.id not in undone
+            and repair.outcome is not None
+            and repair.outcome.data.get("pull")
+        ),
+        None,
+    )
+
+
 def take_back(ledger: Ledger, incident: Incident, policy: Policy) -> Repair | None:
-    """Plan to undo the repair that holds the incident's pull request; None if there is none."""
-    holders = [r for r in ledger.repairs_of(incident.id) if r.outcome and r.outcome.data.get("pull")]
-    undone = {r.undoes for r in ledger.repairs_of(incident.id) if r.verb is Verb.UNDO}
-    target = next((r for r in reversed(holders) if r.verb is Verb.APPLY and r.id not in undone), None)
+    """Plan to undo the repair that stands; None if there is none."""
+    target = standing(ledger, incident)
     return plan_repair(ledger, incident, target.remedy, policy, undoes=target.id) if target else None
 
 
@@ -106,6 +119,12 @@ def move(ledger: Ledger, incident: Incident, signal: Signal) -> Incident:
     return incident
 
 
+def tell_former(ledger: Ledger, incident: Incident, sha: str) -> None:
+    """Have the check run of a commit that an incident has left say so."""
+    key = f"{EffectKind.CHECK}:{incident.repository_id}:{sha}"
+    ledger.want_effect(Effect(key, EffectKind.CHECK, incident.repository_id, {"sha": sha}))
+
+
 def tell(ledger: Ledger, incident: Incident) -> None:
     """Ask for the reports that show this incident: the check run, the sticky comment, the fix pull request's text."""
     where = f"{incident.repository_id}:{incident.fingerprint}"
@@ -119,7 +138,7 @@ def tell(ledger: Ledger, incident: Incident) -> None:
         want(EffectKind.PULL_BODY, where)
 
 
-def _trace(ledger: Ledger, incident: Incident, decision: Decision) -> None:
+def trace(ledger: Ledger, incident: Incident, decision: Decision) -> None:
     checks = [asdict(check) for check in decision.trace]
     for check in checks:
         check["resets_at"] = check["resets_at"].isoformat() if check["resets_at"] else None

@@ -12,14 +12,16 @@ from app.domain.event import RunFinished
 from app.domain.evidence import EvidenceBag
 from app.domain.finding import Finding
 from app.domain.incident import Incident, Signal, State, allows, step
+from app.healing.decide import tell_former
 from app.ports.plugins import Detector
 from app.ports.store import Ledger
+from app.security.masking import mask
 
 log = structlog.get_logger()
 
 
 def findings(detectors: Iterable[Detector], event: RunFinished, evidence: EvidenceBag) -> list[Finding]:
-    """Each cause once. A detector that crashes is logged as its own failure; the others go on."""
+    """Each cause once. A detector that crashes is logged as its own; the others go on."""
     found: dict[str, Finding] = {}
     for detector in detectors:
         try:
@@ -28,33 +30,49 @@ def findings(detectors: Iterable[Detector], event: RunFinished, evidence: Eviden
             log.exception("detector_crashed", detector=detector.kind, run_id=event.run_id)
             continue
         for claim in claims:
-            found.setdefault(claim.fingerprint, claim)
+            found.setdefault(claim.fingerprint, masked(claim))
     return list(found.values())
 
 
-def record(ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: int) -> tuple[Incident, bool]:
+def masked(finding: Finding) -> Finding:
+    """Secrets that a log gave away are kept nowhere."""
+    return replace(
+        finding,
+        summary=mask(finding.summary),
+        facts={name: mask(value) if isinstance(value, str) else value for name, value in finding.facts.items()},
+        lines=tuple(replace(line, text=mask(line.text)) for line in finding.lines),
+    )
+
+
+def record(
+    ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: int, outdated: str = ""
+) -> tuple[Incident, bool]:
     """The incident of this finding, opened, reopened or brought up to date; with a line in its timeline.
 
-    The second value says that this is a relapse: the cause returned after its repair was merged.
+    The second value says that this is a relapse: the cause returned after its repair was merged. An event that is
+    `outdated` (it says why) neither reopens an incident that has been closed since nor counts as a relapse.
     """
     place = fingerprint_at(event, finding)
     now = ledger.now()
     incident = ledger.find_incident(event.repository.id, place)
     if incident is None:
         incident = ledger.add_incident(_opened(event, finding, place, now))
-    relapse = relapsed(incident, event)
+    relapse = not outdated and relapsed(incident, event)
     newer = (event.run_id, event.attempt) >= (incident.run_id, incident.attempt)
-    state = _state_after(incident, relapse)
+    settled = (bool(outdated) or not newer) and incident.state in _ENDED_WELL
+    state = incident.state if settled else _state_after(incident, relapse)
     reopened = state is State.OPEN and incident.state is not State.OPEN
     present = replace(
         incident,
         state=state,
         updated_at=now,
-        **(_seen(event, finding) if newer else {}),
+        **(_seen(event, finding) if newer and not settled else {}),
         **(_AFRESH if reopened else {}),
     )
     if present != incident:  # what has just been added is
         ledger.save_incident(present)
+    if present.head_sha != incident.head_sha:
+        tell_former(ledger, present, incident.head_sha)
     incident = present
     ledger.note(
         incident.id,
@@ -74,11 +92,12 @@ def record(ledger: Ledger, event: RunFinished, finding: Finding, delivery_id: in
 
 
 def fingerprint_at(event: RunFinished, finding: Finding) -> str:
-    """The finding's cause, on this branch of this repository."""
-    place = f"{finding.fingerprint}\x1f{event.repository.id}\x1f{event.head_branch}"
+    """The finding's cause, on this branch of this repository. Branches of forks are another place."""
+    place = f"{finding.fingerprint}\x1f{event.repository.id}\x1f{event.head_branch}\x1f{'fork' * event.from_fork}"
     return hashlib.sha256(place.encode()).hexdigest()[:16]
 
 
+_ENDED_WELL = frozenset({State.HEALED, State.RECOVERED})
 _AFRESH: dict[str, Any] = {
     "rung": 0,
     "pull_number": None,

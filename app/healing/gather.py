@@ -2,37 +2,35 @@
 
 import fnmatch
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
-from app.domain.errors import Refused
+from app.domain.errors import Malformed, Refused
 from app.domain.event import RunFinished
-from app.domain.evidence import Evidence, EvidenceBag, JobLog, JobLogs, Manifests
-from app.healing.configuration import Configured, resolve
+from app.domain.evidence import Annotation, Evidence, EvidenceBag, Job, JobLog, JobLogs, Manifests
+from app.domain.outcome import FAILED
+from app.domain.policy import Mode, mode_of
+from app.healing.configuration import PATH, UNREADABLE, Configured, resolve
 from app.healing.kit import Kit
-from app.ports.forge import Forge
+from app.ports.forge import FileText, Forge
 from app.ports.plugins import Detector
 
-CONFIG_PATH = ".github/heal.yml"
 _MANIFESTS = ("requirements*.txt", "requirements/*.txt", "requirements*.in", "pyproject.toml")
-_FAILED = frozenset({"failure", "timed_out", "startup_failure"})
 _MOST_LOGS = 20
 _MOST_MANIFESTS = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Situation:
-    """What the world looks like besides the evidence."""
-
-    configured: Configured
-    stale: str
-
-
 def detectors_for(kit: Kit, event: RunFinished, configured: Configured) -> list[Detector]:
     """Those that react to this event and are not switched off."""
+    policy = configured.policy
+
+    def is_off(detector: Detector) -> bool:
+        return not policy.actions and mode_of(policy, detector.kind, "")[1] is Mode.OFF
+
     return [
         detector
         for detector in kit.detectors.values()
-        if event.kind in detector.reacts_to and configured.policy.detectors.get(detector.kind, "") != "off"
+        if event.kind in detector.reacts_to
+        and not is_off(detector)
+        and policy.detectors.get(detector.kind) is not Mode.OFF
     ]
 
 
@@ -48,7 +46,9 @@ def gather(kit: Kit, forge: Forge, event: RunFinished, detectors: Iterable[Detec
 
 def job_logs(kit: Kit, forge: Forge, event: RunFinished) -> JobLogs:
     """Logs of the jobs that failed themselves. A job whose log has expired still speaks through its annotations."""
-    failed = [job for job in forge.jobs(event.run_id, event.attempt) if job.conclusion in _FAILED]
+    failed = [job for job in forge.jobs(event.run_id, event.attempt) if job.conclusion in FAILED]
+    if not failed:
+        return JobLogs((_without_jobs(event),))
     logs = []
     for job in failed[:_MOST_LOGS]:
         notes = forge.annotations(job)
@@ -60,6 +60,14 @@ def job_logs(kit: Kit, forge: Forge, event: RunFinished) -> JobLogs:
     return JobLogs(tuple(logs))
 
 
+def _without_jobs(event: RunFinished) -> JobLog:
+    """A run that failed before any job did has no log: only GitHub's own word for it, on the run's page."""
+    words = {"startup_failure": "This run likely failed because of a workflow file issue."}
+    job = Job(0, event.workflow, event.run_id, event.attempt, event.head_sha, event.conclusion, url=event.url)
+    message = words.get(event.conclusion, f"The run ended as {event.conclusion}, and none of its jobs failed.")
+    return JobLog(job, (), 0, (Annotation("failure", message),))
+
+
 def manifests(forge: Forge, sha: str) -> Manifests:
     paths = [path for path in forge.paths(sha) if any(fnmatch.fnmatch(path, glob) for glob in _MANIFESTS)]
     texts = ((path, forge.file(path, sha)) for path in paths[:_MOST_MANIFESTS])
@@ -68,14 +76,29 @@ def manifests(forge: Forge, sha: str) -> Manifests:
 
 def configuration(kit: Kit, forge: Forge) -> Configured:
     """The policy in force: the default branch's `heal.yml` over the one in the owner's `.github` repository."""
-    own = forge.file(CONFIG_PATH, forge.repository.default_branch)
-    shared = forge.owner_file(CONFIG_PATH)
     return resolve(
-        own.text if own else None,
-        shared.text if shared else None,
+        _text(lambda: forge.file(PATH, forge.repository.default_branch, strict=True)),
+        _text(lambda: forge.owner_file(PATH)),
         known_detectors=tuple(kit.detectors),
         known_actions=tuple(kit.actions),
     )
+
+
+def configured_at(kit: Kit, forge: Forge, sha: str) -> Configured | None:
+    """What the `heal.yml` of that commit would mean; None if it has none."""
+    text = _text(lambda: forge.file(PATH, sha, strict=True))
+    if text is None:
+        return None
+    return resolve(text, None, known_detectors=tuple(kit.detectors), known_actions=tuple(kit.actions))
+
+
+def _text(read: Callable[[], FileText | None]) -> str | None:
+    """A file that is there and cannot be read must not pass for one that is not there."""
+    try:
+        found = read()
+    except Malformed:
+        return UNREADABLE
+    return found.text if found else None
 
 
 def stale(forge: Forge, event: RunFinished) -> str:
@@ -83,9 +106,12 @@ def stale(forge: Forge, event: RunFinished) -> str:
     run = forge.run(event.run_id)
     if run.attempt > event.attempt:
         return f"attempt {run.attempt} of this run has already been started"
-    head = forge.branch_head(event.head_branch)
+    return moved_on(forge, event.head_branch, event.head_sha)
+
+
+def moved_on(forge: Forge, branch: str, sha: str) -> str:
+    """Where the branch is now, if it is not at this commit any more."""
+    head = forge.branch_head(branch)
     if head is None:
-        return f"the branch {event.head_branch} is gone"
-    if head != event.head_sha:
-        return f"{event.head_branch} has moved on to {head[:7]}"
-    return ""
+        return f"the branch {branch} is gone"
+    return "" if head == sha else f"{branch} has moved on to {head[:7]}"

@@ -41,6 +41,7 @@ class Hold:
             raise LeaseLost(f"{self._lease.work} {self._lease.row_id}: the lease ran out while we worked")
 
     def __enter__(self) -> "Hold":
+        _held.add(self)
         _watch.add(self, time.monotonic() + self._every_s)
         return self
 
@@ -53,6 +54,7 @@ class Hold:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        _held.discard(self)
         _watch.remove(self)
         self._done.set()
         if self._thread is not None:
@@ -106,3 +108,9 @@ class _Watch:
 
 
 _watch = _Watch()
+_held: set[Hold] = set()
+
+
+def held() -> list[Hold]:
+    """What this process is working on now."""
+    return list(_held)

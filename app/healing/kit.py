@@ -12,9 +12,10 @@ from app.ports.forge import App
 from app.ports.plugins import Action, Detector
 from app.ports.resolver import Resolver
 from app.ports.store import Store
+from app.security.marker import marker
 
 
-def _onwards(_: str) -> None:
+def onwards(_: str) -> None:
     """Steps are passed in silence, except in the tests that stop there."""
 
 
@@ -22,7 +23,7 @@ def _onwards(_: str) -> None:
 class Kit:
     """Built once by `app.wiring`.
 
-    `parse` turns a delivery into an event; `read_log` a raw job log into evidence; `secret` signs our markers;
+    `parse` turns a delivery into an event; `read_log` a raw job log into evidence;
     `look_every_s` is how often a repair without proof is looked at, `renew_every_s` how
     often a lease is renewed; `passing` is told each named step on the way.
     """
@@ -35,11 +36,14 @@ class Kit:
     clock: Clock
     parse: Callable[[Delivery], AnyEvent | Ignored]
     read_log: Callable[[BinaryIO, Job, Sequence[Annotation]], JobLog]
-    secret: bytes
     dashboard_url: str = ""
     look_every_s: float = 60.0
     renew_every_s: float = 10.0
-    passing: Callable[[str], None] = _onwards
+    passing: Callable[[str], None] = onwards
+
+    def mark(self, effect_key: str) -> str:
+        """The signed mark by which we recognise our own comments and issues."""
+        return marker(self.store.secret("markers"), effect_key)
 
     def params(self, action: str, values: Mapping[str, Any]) -> Any:
         """Checked against the action's own model; pydantic's ValidationError names what does not fit."""

@@ -17,12 +17,12 @@ from app.domain.event import (
     RunFinished,
 )
 from app.domain.finding import Finding
-from app.domain.incident import Incident, Signal, State, allows
-from app.domain.policy import Mode
+from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
+from app.domain.policy import Policy, Verdict, decide
 from app.domain.repair import Repair, RepairState
 from app.healing.command import obey
 from app.healing.configuration import Configured
-from app.healing.decide import escalate, move, next_rung, take_back, tell
+from app.healing.decide import escalate, move, next_rung, standing, take_back, tell, trace
 from app.healing.diagnose import findings, record
 from app.healing.gather import configuration, detectors_for, gather, stale
 from app.healing.hold import Hold
@@ -30,8 +30,6 @@ from app.healing.interpret import interpret
 from app.healing.kit import Kit
 from app.ports.forge import Forge
 from app.ports.store import Ledger
-
-_FIX_BRANCHES = "heal/"
 
 
 def process(kit: Kit, hold: Hold) -> None:
@@ -78,13 +76,14 @@ def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> No
             ledger.forget_installation(event.installation_id)
         for repository in repositories:
             ledger.remember_repository(repository)
-        ledger.forget_repositories(event.removed)
+        still = {repository.id for repository in repositories}
+        ledger.forget_repositories([removed for removed in event.removed if removed not in still])
         _finish(ledger, hold)
 
 
 def run_finished(kit: Kit, hold: Hold, event: RunFinished) -> None:
     """Wake the repairs that wait for this run; and if it failed, find out why and decide."""
-    ours = event.head_branch.startswith(_FIX_BRANCHES)
+    ours = event.head_branch.startswith(FIX_BRANCHES)
     if ours or event.kind not in ("workflow_run.failed", "workflow_run.succeeded"):
         with kit.store.begin(hold.lease) as ledger:
             spread(ledger, event)
@@ -119,28 +118,55 @@ def take_up(
     ledger: Ledger, hold: Hold, event: RunFinished, finding: Finding, configured: Configured, outdated: str
 ) -> None:
     """One finding: into its incident, and on to a decision if one is due."""
-    incident, relapse = record(ledger, event, finding, hold.lease.row_id)
-    if incident.state is State.OPEN:
-        next_rung(ledger, incident, configured.policy, stale=outdated, from_fork=event.from_fork)
-        return
+    incident, relapse = record(ledger, event, finding, hold.lease.row_id, outdated)
     if relapse:
-        history = ledger.history(incident.repository_id, incident.id, incident.run_id)
-        ledger.note(incident.id, "relapsed", {"run_id": event.run_id, "url": event.url})
-        may_act = configured.policy.mode is Mode.AUTO and not configured.policy.paused and not history.switches
-        if not (may_act and take_back(ledger, incident, configured.policy)):
-            escalate(ledger, incident, "the cause returned after the repair was merged")
-            return
-    tell(ledger, incident)
+        revert(ledger, incident, event, configured.policy)
+    elif incident.state is State.AWAITING_APPROVAL and not outdated:
+        ask_anew(ledger, incident, configured.policy)
+    elif incident.state is State.OPEN:
+        next_rung(ledger, incident, configured.policy, stale=outdated, from_fork=event.from_fork)
+    else:
+        tell(ledger, incident)
+
+
+def revert(ledger: Ledger, incident: Incident, event: RunFinished, policy: Policy) -> None:
+    """The merged repair did not last: offer its reverse, by the same rules as the repair itself."""
+    ledger.note(incident.id, "relapsed", {"run_id": event.run_id, "url": event.url})
+    target = standing(ledger, incident)
+    reason = "the cause returned after the repair was merged"
+    if target is None:
+        escalate(ledger, incident, reason)
+        return
+    history = ledger.history(incident.repository_id, incident.id, incident.run_id)
+    decision = decide(incident.finding, target.remedy, policy, history, ledger.now(), branch=incident.branch)
+    trace(ledger, incident, decision)
+    if decision.verdict is Verdict.ACT:
+        take_back(ledger, incident, policy)
+        tell(ledger, incident)
+    else:
+        escalate(ledger, incident, f"{reason}; a revert was not offered: {decision.reason}")
+
+
+def ask_anew(ledger: Ledger, incident: Incident, policy: Policy) -> None:
+    """The failure was seen on a newer commit: what was asked was about the former one."""
+    asked = [repair for repair in ledger.repairs_of(incident.id) if repair.state is RepairState.ASKED]
+    if not asked or asked[-1].intent.head_sha == incident.head_sha:
+        tell(ledger, incident)
+        return
+    for repair in asked:
+        ledger.save_repair(replace(repair, state=RepairState.SKIPPED), due_at=None)
+    incident = move(ledger, replace(incident, rung=asked[-1].rung), Signal.RETRIED)
+    next_rung(ledger, incident, policy)
 
 
 def run_succeeded(kit: Kit, hold: Hold, forge: Forge, event: RunFinished) -> None:
-    """The world may have mended itself, or a merged repair may be holding."""
+    """The world may have mended itself, or a merged repair may be holding. A fork's run says nothing of our branch."""
     with kit.store.begin(hold.lease) as ledger:
         spread(ledger, event)
         concerned = [
             incident
             for incident in ledger.incidents_at(event.repository.id, branch=event.head_branch)
-            if incident.workflow_path == event.workflow_path
+            if incident.workflow_path == event.workflow_path and not event.from_fork
         ]
     passed: set[str] = set()
     if concerned:
@@ -186,8 +212,11 @@ def pull_closed(kit: Kit, hold: Hold, event: PullClosed) -> None:
                 for waiting in ledger.repairs_of(incident.id):
                     if waiting.state in (RepairState.APPLIED, RepairState.ASKED, RepairState.PLANNED):
                         ledger.save_repair(replace(waiting, state=RepairState.REJECTED), due_at=None)
+                incident = replace(incident, pull_number=None)
                 if allows(incident.state, Signal.REJECTED):
                     move(ledger, incident, Signal.REJECTED)
+                else:
+                    ledger.save_incident(incident)
         _finish(ledger, hold)
 
 

@@ -1,11 +1,13 @@
 """Threads that perform due rows: rung, or found by the poll. The same in the embedded process and beside Celery."""
 
+import contextlib
 import threading
 import time
 
 import structlog
 
-from app.domain.errors import Unreachable
+from app.domain.errors import Transient, Unreachable
+from app.healing.hold import held
 from app.healing.kit import Kit
 from app.healing.sweep import sweep
 from app.healing.work import perform
@@ -49,14 +51,19 @@ class Pump:
         self._bell.release()
 
     def stop(self, within_s: float = 25.0) -> bool:
-        """Finish what runs, claim nothing new. False: something still runs; its lease will expire and bring it back."""
+        """Finish what runs, claim nothing new. False: something still ran and was handed back."""
         self._stopping.set()
         for _ in self._threads:
             self._bell.release()
         deadline = time.monotonic() + within_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        if not any(thread.is_alive() for thread in self._threads):
+            return True
+        for hold in held():
+            with contextlib.suppress(Transient):
+                self._kit.store.hand_back(hold.lease)
+        return False
 
     def _work(self) -> None:
         while not self._stopping.is_set():

@@ -1,6 +1,6 @@
 """Carry out one planned repair: dry run, then ask or apply; or take one back."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -8,11 +8,11 @@ from functools import partial
 from app.domain.errors import Permanent
 from app.domain.incident import Incident, Signal, State, allows
 from app.domain.outcome import Conclusion, Outcome
-from app.domain.policy import Policy
-from app.domain.repair import FINAL, Plan, Repair, RepairState, Verb
+from app.domain.policy import Decision, Policy, Verdict, decide
+from app.domain.repair import FINAL, Plan, Proof, Repair, RepairState, Verb
 from app.healing import texts
-from app.healing.decide import climb, escalate, move, take_back, tell
-from app.healing.gather import configuration
+from app.healing.decide import climb, escalate, move, take_back, tell, trace
+from app.healing.gather import configuration, moved_on
 from app.healing.hold import Hold
 from app.healing.kit import Kit
 from app.healing.verify import look
@@ -20,10 +20,9 @@ from app.ports.forge import Forge
 from app.ports.plugins import Tools
 from app.ports.queue import Work
 from app.ports.store import Ledger
-from app.security.marker import marker
+from app.security.masking import mask
 
-_HELD = frozenset({Conclusion.SUCCESS})
-_LEFT_ALONE = frozenset({Conclusion.NEUTRAL, Conclusion.SKIPPED})
+_NOTED = {Conclusion.SUCCESS: "applied", Conclusion.FAILURE: "failed"}
 
 
 def repair(kit: Kit, hold: Hold) -> None:
@@ -32,30 +31,41 @@ def repair(kit: Kit, hold: Hold) -> None:
         current = ledger.repair(hold.lease.row_id)
         incident = ledger.incident(current.incident_id)
         repository = ledger.repository(incident.repository_id)
-        earlier = [r.outcome.data.get("head_sha", "") for r in ledger.repairs_of(incident.id) if r.outcome]
+        siblings = ledger.repairs_of(incident.id)
     if repository is None:
-        return _stop(kit, hold, "the App is not installed on this repository any more")
+        return close(kit, hold, "the App is not installed on this repository any more")
     forge = kit.app.forge(repository)
-    if current.state is RepairState.PLANNED:
-        carry_out(kit, hold, forge, incident, current, frozenset(earlier) - {""})
-    elif current.state is RepairState.APPLIED:
+    if current.state is RepairState.APPLIED:
         look(kit, hold, forge, incident, current)
+    elif current.state is not RepairState.PLANNED:
+        close(kit, hold, "")
+    elif current.verb is Verb.APPLY and (incident.state is not State.REPAIRING or _outlived(current, siblings)):
+        close(kit, hold, "somebody decided otherwise meanwhile")
     else:
-        _stop(kit, hold, "")
+        ours = {str(r.outcome.data.get("head_sha", "")) for r in siblings if r.outcome}
+        carry_out(kit, hold, forge, incident, current, frozenset(ours - {""}))
+
+
+def _outlived(current: Repair, siblings: Sequence[Repair]) -> bool:
+    """A newer repair was planned since: somebody rejected this one and asked for another try."""
+    return any(r.id > current.id and r.verb is Verb.APPLY and r.state is RepairState.PLANNED for r in siblings)
 
 
 def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair, ours: frozenset[str]) -> None:
+    """Decide once more, on what is true now: rules, limits and switches may have changed since it was planned."""
     policy = configuration(kit, forge).policy
+    intent = current.intent
+    pinned = replace(incident, run_id=intent.run_id, attempt=intent.attempt, head_sha=intent.head_sha)
     action = kit.actions[current.remedy.action]
     tools = Tools(
         forge=forge,
-        incident=incident,
+        incident=pinned,
         policy=policy,
         resolver=kit.resolver,
         clock=kit.clock,
         pull_text=partial(_pull_text, kit, incident),
         issue_text=partial(_issue_text, kit, incident),
-        marker=marker(kit.secret, current.effect_key),
+        marker=kit.mark(current.effect_key),
         guard=hold.guard,
         ours=ours,
     )
@@ -66,14 +76,15 @@ def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: R
         outcome = action.undo(target, tools)
         kit.passing("after undo")
         return settle_undo(kit, hold, current, target, outcome)
-    if stopped := _switched_off(kit, incident, policy) or stale(forge, incident):
-        return settle(kit, hold, policy, current, None, Outcome(Conclusion.STALE, stopped))
+    decision = decide_again(kit, forge, pinned, current, policy)
+    if decision.verdict is Verdict.LEAVE:
+        return leave(kit, hold, current, decision)
     params = kit.params(current.remedy.action, current.remedy.params)
-    plan = action.plan(incident, params, tools)
+    plan = action.plan(pinned, params, tools)
     kit.passing("after plan")
     if plan.refusal:
         return settle(kit, hold, policy, current, plan, Outcome(Conclusion.SKIPPED, plan.refusal))
-    if current.needs_approval and not current.approved_by:
+    if decision.verdict is Verdict.ASK and not approved(current, plan):
         return ask(kit, hold, current, plan)
     kit.passing("before apply")
     try:
@@ -84,69 +95,90 @@ def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: R
     settle(kit, hold, policy, current, plan, outcome)
 
 
+def decide_again(kit: Kit, forge: Forge, pinned: Incident, current: Repair, policy: Policy) -> Decision:
+    stale = moved_on(forge, pinned.branch, pinned.head_sha)
+    with kit.store.begin() as ledger:
+        history = ledger.history(pinned.repository_id, pinned.id, pinned.run_id)
+        now = ledger.now()
+    return decide(pinned.finding, current.remedy, policy, history, now, branch=pinned.branch, stale=stale)
+
+
+def approved(current: Repair, plan: Plan) -> bool:
+    """Somebody said yes to just this plan (or asked for the repair without having seen one)."""
+    shown = current.plan
+    return bool(current.approved_by) and (shown is None or (shown.diff(), shown.calls) == (plan.diff(), plan.calls))
+
+
 def ask(kit: Kit, hold: Hold, current: Repair, plan: Plan) -> None:
     """Show the dry run and wait for a person."""
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
-        ledger.save_repair(replace(current, state=RepairState.ASKED, plan=plan), due_at=None)
+        ledger.save_repair(replace(current, state=RepairState.ASKED, plan=plan, approved_by=""), due_at=None)
         _note_plan(ledger, incident, current, plan)
         ledger.note(incident.id, "asked", {"action": current.remedy.action})
         move(ledger, incident, Signal.ASKED)
 
 
-def settle(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan | None, outcome: Outcome) -> None:
-    """Write down how the attempt ended, and what follows: proof is awaited, the next rung is due, or it ends here."""
-    action = kit.actions[current.remedy.action]
+def leave(kit: Kit, hold: Hold, current: Repair, decision: Decision) -> None:
+    """A rule that let the repair be planned does not let it be carried out any more. The rung stays due."""
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
-        now = ledger.now()
+        trace(ledger, incident, decision)
+        leave_due(ledger, incident, replace(current, outcome=Outcome(Conclusion.CANCELLED, decision.reason)))
+
+
+def leave_due(ledger: Ledger, incident: Incident, done: Repair) -> None:
+    ledger.save_repair(replace(done, state=RepairState.SKIPPED), due_at=None)
+    if incident.state is State.REPAIRING:
+        incident = move(ledger, incident, Signal.FAILED)
+        move(ledger, replace(incident, rung=max(0, incident.rung - 1)), Signal.LEFT)
+
+
+def settle(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan | None, outcome: Outcome) -> None:
+    """Write down how the attempt ended, and what follows: proof is awaited, the next rung is due, or it ends here."""
+    with kit.store.begin(hold.lease) as ledger:
+        incident = ledger.incident(current.incident_id)
         if plan is not None:
             _note_plan(ledger, incident, current, plan)
-        told = {
-            "action": current.remedy.action,
-            "title": outcome.title,
-            "summary": outcome.summary,
-            "data": dict(outcome.data),
-        }
         done = replace(current, plan=plan or current.plan, outcome=outcome)
+        kind = _NOTED.get(outcome.conclusion, "skipped")
+        data = {"title": outcome.title, "summary": outcome.summary, "data": dict(outcome.data)}
+        ledger.note(incident.id, kind, {"action": current.remedy.action, **data})
         if incident.state is not State.REPAIRING:
-            return overtaken(ledger, incident, policy, done, told)
-        if outcome.conclusion in _HELD:
-            ledger.note(incident.id, "applied", told)
-            incident = replace(
-                incident,
-                pull_number=outcome.data.get("pull", incident.pull_number),
-                issue_number=outcome.data.get("issue", incident.issue_number),
-            )
-            if action.proves == "nothing":
-                ledger.save_repair(replace(done, state=RepairState.PROVEN, applied_at=now), due_at=None)
-                if incident.state is State.REPAIRING:
-                    escalate(ledger, incident, outcome.title)
-                return
-            deadline = now + timedelta(seconds=current.proof_s)
-            applied = replace(done, state=RepairState.APPLIED, applied_at=now, proof_deadline=deadline)
-            ledger.save_repair(applied, due_at=min(deadline, now + timedelta(seconds=kit.look_every_s)))
-            move(ledger, incident, Signal.APPLIED)
-            return
-        if outcome.conclusion is Conclusion.STALE:
-            ledger.note(incident.id, "skipped", told)
-            ledger.save_repair(replace(done, state=RepairState.SKIPPED), due_at=None)
-            incident = move(ledger, incident, Signal.FAILED)
-            move(ledger, replace(incident, rung=max(0, incident.rung - 1)), Signal.LEFT)
-            return
-        left_alone = outcome.conclusion in _LEFT_ALONE
-        ledger.note(incident.id, "skipped" if left_alone else "failed", told)
-        state = RepairState.SKIPPED if left_alone else RepairState.FAILED
-        ledger.save_repair(replace(done, state=state), due_at=None)
-        climb(kit, ledger, incident, policy)
+            overtaken(ledger, incident, policy, done)
+        elif outcome.conclusion is Conclusion.SUCCESS:
+            applied(kit, ledger, incident, done)
+        elif outcome.conclusion is Conclusion.STALE:
+            leave_due(ledger, incident, done)
+        else:
+            state = RepairState.FAILED if kind == "failed" else RepairState.SKIPPED
+            ledger.save_repair(replace(done, state=state), due_at=None)
+            climb(kit, ledger, incident, policy)
 
 
-def overtaken(ledger: Ledger, incident: Incident, policy: Policy, done: Repair, told: Mapping[str, object]) -> None:
-    """A person decided otherwise while we worked: what was done is written down, and taken back."""
-    held = done.outcome is not None and done.outcome.conclusion in _HELD
-    ledger.note(incident.id, "applied" if held else "skipped", told)
+def applied(kit: Kit, ledger: Ledger, incident: Incident, done: Repair) -> None:
+    """It stands: from now on the world is asked whether it helped. An escalation needs no proof."""
+    now = ledger.now()
+    data = done.outcome.data if done.outcome else {}
+    incident = replace(
+        incident,
+        pull_number=data.get("pull", incident.pull_number),
+        issue_number=data.get("issue", incident.issue_number),
+    )
+    if kit.actions[done.remedy.action].proves is Proof.NOTHING:
+        ledger.save_repair(replace(done, state=RepairState.DONE, applied_at=now), due_at=None)
+        escalate(ledger, incident, done.outcome.title if done.outcome else "")
+        return
+    deadline = now + timedelta(seconds=done.proof_s)
+    waiting = replace(done, state=RepairState.APPLIED, applied_at=now, proof_deadline=deadline)
+    ledger.save_repair(waiting, due_at=min(deadline, now + timedelta(seconds=kit.look_every_s)))
+    move(ledger, incident, Signal.APPLIED)
+
+
+def overtaken(ledger: Ledger, incident: Incident, policy: Policy, done: Repair) -> None:
+    """A person decided otherwise while we worked: what was done is taken back."""
     ledger.save_repair(replace(done, state=RepairState.REJECTED), due_at=None)
-    if held and done.outcome is not None:
+    if done.outcome is not None and done.outcome.conclusion is Conclusion.SUCCESS:
         ledger.save_incident(replace(incident, pull_number=done.outcome.data.get("pull", incident.pull_number)))
         take_back(ledger, incident, policy)
 
@@ -154,10 +186,10 @@ def overtaken(ledger: Ledger, incident: Incident, policy: Policy, done: Repair, 
 def settle_undo(kit: Kit, hold: Hold, current: Repair, target: Repair, outcome: Outcome) -> None:
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
-        held = outcome.conclusion in _HELD
+        held = outcome.conclusion is Conclusion.SUCCESS
         told = {"title": outcome.title, "summary": outcome.summary, "data": dict(outcome.data)}
         ledger.note(incident.id, "undone" if held else "skipped", told)
-        state = RepairState.PROVEN if held else RepairState.SKIPPED
+        state = RepairState.DONE if held else RepairState.SKIPPED
         ledger.save_repair(replace(current, outcome=outcome, state=state), due_at=None)
         if held:
             ledger.save_repair(replace(target, state=RepairState.UNDONE), due_at=None)
@@ -189,32 +221,12 @@ def give_up(ledger: Ledger, current: Repair, error: str) -> None:
         escalate(ledger, incident, "the repair could not be carried out")
 
 
-def stale(forge: Forge, incident: Incident) -> str:
-    """Why the incident no longer speaks of the present; empty if it does."""
-    head = forge.branch_head(incident.branch)
-    if head is None:
-        return f"the branch {incident.branch} is gone"
-    if head != incident.head_sha:
-        return f"{incident.branch} has moved on to {head[:7]}"
-    return ""
-
-
-def _switched_off(kit: Kit, incident: Incident, policy: Policy) -> str:
-    """A kill switch thrown between the decision and now still counts."""
-    with kit.store.begin() as ledger:
-        switches = ledger.history(incident.repository_id, incident.id, incident.run_id).switches
-    if policy.paused:
-        return "paused by heal.yml"
-    return f"paused by {switches[0].by}" if switches else ""
-
-
-def _stop(kit: Kit, hold: Hold, reason: str) -> None:
+def close(kit: Kit, hold: Hold, reason: str) -> None:
+    """Nothing is to be done on it any more."""
     with kit.store.begin(hold.lease) as ledger:
         current = ledger.repair(hold.lease.row_id)
         if reason:
-            current = replace(
-                current, state=RepairState.SKIPPED, outcome=Outcome(Conclusion.CANCELLED, "cancelled", reason)
-            )
+            current = replace(current, state=RepairState.SKIPPED, outcome=Outcome(Conclusion.CANCELLED, reason))
         ledger.save_repair(current, due_at=None)
 
 
@@ -226,7 +238,7 @@ def _note_plan(ledger: Ledger, incident: Incident, current: Repair, plan: Plan) 
             "action": current.remedy.action,
             "title": plan.title,
             "why": plan.why,
-            "diff": plan.diff(),
+            "diff": mask(plan.diff()),
             "calls": list(plan.calls),
             "risk": plan.risk,
             "refusal": plan.refusal,
@@ -243,4 +255,4 @@ def _pull_text(kit: Kit, incident: Incident, current: Repair, plan: Plan) -> tup
 def _issue_text(kit: Kit, incident: Incident, current: Repair) -> tuple[str, str]:
     with kit.store.begin() as ledger:
         record = ledger.record(incident.id)
-    return texts.issue_text(record, marker(kit.secret, current.effect_key), kit.dashboard_url)
+    return texts.issue_text(record, kit.mark(current.effect_key), kit.dashboard_url)

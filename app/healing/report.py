@@ -3,12 +3,10 @@
 from app.domain.effect import Effect, EffectKind
 from app.domain.errors import Permanent
 from app.healing import texts
-from app.healing.configuration import resolve
-from app.healing.gather import CONFIG_PATH
+from app.healing.gather import configured_at
 from app.healing.hold import Hold
 from app.healing.kit import Kit
 from app.ports.forge import Forge
-from app.security.marker import marker
 
 
 def report(kit: Kit, hold: Hold) -> None:
@@ -37,10 +35,11 @@ def check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     with kit.store.begin() as ledger:
         here = ledger.incidents_at(effect.repository_id, head_sha=sha)
         records = [ledger.record(incident.id) for incident in here]
-    if not records:
+    if not records and not effect.remote_id:
         return ""
+    text = texts.check_text(records, dashboard_url=kit.dashboard_url) if records else texts.superseded_text()
     hold.guard()
-    return str(forge.ensure_check(sha, effect.key, texts.check_text(records, dashboard_url=kit.dashboard_url)))
+    return str(forge.ensure_check(sha, effect.key, text))
 
 
 def comment(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
@@ -53,7 +52,7 @@ def comment(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     pull = next((pull for pull in forge.pulls_of(branch) if pull.state == "open"), None)
     if pull is None:
         return ""
-    mark = marker(kit.secret, effect.key)
+    mark = kit.mark(effect.key)
     hold.guard()
     return str(forge.ensure_comment(pull.number, mark, texts.comment_text(record, mark, kit.dashboard_url)))
 
@@ -81,7 +80,7 @@ def reply(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     if request.get("show"):
         with kit.store.begin() as ledger:
             body = texts.why_text(ledger.record(int(request["show"])))
-    mark = marker(kit.secret, effect.key)
+    mark = kit.mark(effect.key)
     hold.guard()
     if request.get("react"):
         forge.react(int(request["comment_id"]), "eyes")
@@ -91,9 +90,8 @@ def reply(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
 def config_check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     """heal.yml's verdict at that commit, with the errors at their lines. No file there: nothing to say."""
     sha = str(effect.request["sha"])
-    file = forge.file(CONFIG_PATH, sha)
-    if file is None:
+    configured = configured_at(kit, forge, sha)
+    if configured is None:
         return ""
-    problems = resolve(file.text, None, known_detectors=tuple(kit.detectors), known_actions=tuple(kit.actions)).problems
     hold.guard()
-    return str(forge.ensure_check(sha, effect.key, texts.config_check_text(problems)))
+    return str(forge.ensure_check(sha, effect.key, texts.config_check_text(configured.problems)))

@@ -5,15 +5,15 @@ from datetime import timedelta
 
 import structlog
 
-from app.domain.errors import Transient
+from app.domain.errors import HealError, Permanent
 from app.healing.kit import Kit
 from app.healing.repair import mourn
 from app.ports.forge import SentDelivery
 
 log = structlog.get_logger()
 
-_WINDOW = timedelta(days=3)  # GitHub redelivers no further back
 _MARGIN = timedelta(minutes=10)
+_WINDOW = timedelta(days=3) - 2 * _MARGIN  # GitHub redelivers no further back than three days
 _FRESH = timedelta(seconds=30)  # a delivery this young may still be on its way
 _MOST_REDELIVERIES = 60
 _KEEP_BODIES_S = 14 * 24 * 3600.0
@@ -28,8 +28,8 @@ def sweep(kit: Kit, every_s: float) -> bool:
     mourn(kit)
     try:
         catch_up(kit)
-    except Transient as error:
-        log.warning("catch_up_postponed", error=str(error), retry_at=error.retry_at)
+    except HealError as error:
+        log.warning("catch_up_postponed", error=str(error))
     return True
 
 
@@ -40,7 +40,7 @@ def catch_up(kit: Kit) -> int:
     error, besides being asked for again.
     """
     now = kit.clock.now()
-    since = max(kit.store.marked(_MARK) or now - _WINDOW, now - _WINDOW) - _MARGIN
+    since = max((kit.store.marked(_MARK) or now - _WINDOW) - _MARGIN, now - _WINDOW)
     sent = [s for s in kit.app.sent_deliveries(since=since) if s.delivered_at <= now - _FRESH]
     missing = _missing(sent, kit.store.known([s.guid for s in sent]))
     asked = missing[:_MOST_REDELIVERIES]
@@ -48,7 +48,10 @@ def catch_up(kit: Kit) -> int:
         if delivery.ok:
             log.error("acknowledged_but_not_kept", guid=delivery.guid, name=delivery.event)
         log.info("redelivery_asked", guid=delivery.guid, name=delivery.event)
-        kit.app.redeliver(delivery.id)
+        try:
+            kit.app.redeliver(delivery.id)
+        except Permanent as error:
+            log.warning("redelivery_refused", guid=delivery.guid, error=str(error))
     if len(asked) == len(missing):
         kit.store.mark(_MARK, now)
     return len(asked)

@@ -85,6 +85,12 @@ def check_text(records: Sequence[Record], *, dashboard_url: str) -> CheckText:
     )
 
 
+def superseded_text() -> CheckText:
+    """The check run of a commit that its incidents have left for a newer one."""
+    title = "superseded: the same failure was seen on a newer commit"
+    return CheckText(CHECK_NAME, title, "The check run of the newer commit says how it stands.", "", Conclusion.NEUTRAL)
+
+
 def comment_text(record: Record, marker: str, dashboard_url: str) -> str:
     """The sticky comment on a pull request whose run failed."""
     return _render("comment.md.j2", record=record, marker=Markdown(marker), url=dashboard_url, diff_limit=_DIFF_LIMIT)

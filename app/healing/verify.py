@@ -6,7 +6,8 @@ from datetime import timedelta
 
 from app.domain.evidence import Job
 from app.domain.incident import Incident, Signal, allows, step
-from app.domain.repair import Repair, RepairState
+from app.domain.outcome import FAILED
+from app.domain.repair import Proof, Repair, RepairState
 from app.healing.decide import climb, tell
 from app.healing.gather import configuration
 from app.healing.hold import Hold
@@ -14,11 +15,9 @@ from app.healing.kit import Kit
 from app.ports.forge import Forge, RunInfo
 from app.ports.store import Ledger
 
-_FAILED = frozenset({"failure", "timed_out", "startup_failure"})
-
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Observation:
     """`proven` None: no answer yet. `run` and `job` are what was looked at."""
 
     proven: bool | None
@@ -30,7 +29,7 @@ class Answer:
 def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
     """Heal, climb, or look again later."""
     proves = kit.actions[current.remedy.action].proves
-    answer = (same_run if proves == "same_run" else fix_branch)(forge, incident, current)
+    answer = {Proof.SAME_RUN: same_run, Proof.FIX_BRANCH: fix_branch}[proves](forge, incident, current)
     kit.passing("after look")
     policy = None if answer.proven else configuration(kit, forge).policy
     with kit.store.begin(hold.lease) as ledger:
@@ -47,13 +46,13 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
         told = {"reason": reason, "url": answer.run.url if answer.run else ""}
         ledger.save_repair(replace(current, state=RepairState.DISPROVEN, proof=told), due_at=None)
         ledger.note(incident.id, "disproven", told)
-        if proves == "same_run" and answer.run:
+        if proves is Proof.SAME_RUN and answer.run:
             incident = replace(incident, attempt=max(incident.attempt, answer.run.attempt))
         if policy is not None and allows(incident.state, Signal.FAILED):
             climb(kit, ledger, incident, policy)
 
 
-def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Answer) -> None:
+def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Observation) -> None:
     run, job = answer.run, answer.job
     proof = {
         "job": job.name if job else "",
@@ -72,7 +71,7 @@ def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Answer) 
         tell(ledger, incident)
 
 
-def same_run(forge: Forge, incident: Incident, current: Repair) -> Answer:
+def same_run(forge: Forge, incident: Incident, current: Repair) -> Observation:
     """The same job passed in a later attempt of the same run.
 
     GitHub shows the old conclusion for a while after a re-run, so only the attempt we started (or a later one) counts.
@@ -80,34 +79,34 @@ def same_run(forge: Forge, incident: Incident, current: Repair) -> Answer:
     data = current.outcome.data if current.outcome else {}
     run = forge.run(int(data["run_id"]))
     if run.attempt < int(data["attempt"]):
-        return Answer(None, f"attempt {data['attempt']} has not started", run)
+        return Observation(None, f"attempt {data['attempt']} has not started", run)
     if run.status != "completed":
-        return Answer(None, f"attempt {run.attempt} is {run.status}", run)
+        return Observation(None, f"attempt {run.attempt} is {run.status}", run)
     return judge([(run, forge.jobs(run.id, run.attempt))], incident.finding.job)
 
 
-def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Answer:
+def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Observation:
     """The job that failed passed on the fix commit, in the same workflow."""
     data = current.outcome.data if current.outcome else {}
     runs = [run for run in forge.runs(head_sha=str(data["head_sha"])) if run.workflow_path == incident.workflow_path]
     waiting = [run for run in runs if run.status != "completed"]
     if waiting or not runs:
-        return Answer(None, "the workflow has not finished on the fix branch", waiting[0] if waiting else None)
+        return Observation(None, "the workflow has not finished on the fix branch", waiting[0] if waiting else None)
     return judge([(run, forge.jobs(run.id, run.attempt)) for run in runs], incident.finding.job)
 
 
-def judge(looked_at: Iterable[tuple[RunInfo, list[Job]]], name: str) -> Answer:
+def judge(looked_at: Iterable[tuple[RunInfo, list[Job]]], name: str) -> Observation:
     """Every run in which the job ran must have passed it, and there must be one. A skipped job proves nothing."""
-    passed: Answer | None = None
-    nothing = Answer(None, f"the job {name!r} did not run")
+    passed: Observation | None = None
+    nothing = Observation(None, f"the job {name!r} did not run")
     for run, jobs in looked_at:
         for job in jobs:
             if job.name != name:
                 continue
-            if job.conclusion in _FAILED:
-                return Answer(False, f"the job {name!r} failed again", run, job)
+            if job.conclusion in FAILED:
+                return Observation(False, f"the job {name!r} failed again", run, job)
             if job.conclusion == "success":
-                passed = passed or Answer(True, f"the job {name!r} passed", run, job)
+                passed = passed or Observation(True, f"the job {name!r} passed", run, job)
             else:
-                nothing = Answer(None, f"the job {name!r} was {job.conclusion}", run, job)
+                nothing = Observation(None, f"the job {name!r} was {job.conclusion}", run, job)
     return passed or nothing

@@ -97,12 +97,15 @@ class Forge(Protocol):
         """Whether `ancestor` is reachable from `descendant`."""
         ...
 
-    def file(self, path: str, ref: str) -> FileText | None:
-        """None if absent, binary, a link or over 1 MiB."""
+    def file(self, path: str, ref: str, *, strict: bool = False) -> FileText | None:
+        """None if absent, binary, a link or over 1 MiB. `strict`: raises Malformed for all of these but absence."""
         ...
 
     def owner_file(self, path: str) -> FileText | None:
-        """A file on the default branch of the owner's `.github` repository; None if either is not there for us."""
+        """A file on the default branch of the owner's `.github` repository; None if either is not there for us.
+
+        Strict, as `file` can be.
+        """
         ...
 
     def paths(self, ref: str) -> list[str]:

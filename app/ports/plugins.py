@@ -12,7 +12,7 @@ from app.domain.finding import Finding
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
 from app.domain.policy import Policy
-from app.domain.repair import Plan, Repair
+from app.domain.repair import Plan, Proof, Repair
 from app.ports.clock import Clock
 from app.ports.forge import Forge
 from app.ports.resolver import Resolver
@@ -50,16 +50,11 @@ class Tools:
 
 
 class Action(Protocol):
-    """One kind of repair.
-
-    `proves` names what confirms it: "same_run" (a later attempt of the run), "fix_branch" (the job on the fix branch)
-    or "nothing" (an escalation needs no proof).
-    """
+    """One kind of repair."""
 
     kind: str
     Params: type[BaseModel]
-    reversible: bool
-    proves: str
+    proves: Proof
 
     def plan(self, incident: Incident, params: Any, tools: Tools) -> Plan:
         """A dry run: what would change. No side effect. A `refusal` in the plan is an expected no."""

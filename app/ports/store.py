@@ -210,6 +210,10 @@ class Store(Protocol):
         """Ids of rows that could be claimed now and have been due for at least `overdue_s`."""
         ...
 
+    def secret(self, name: str) -> bytes:
+        """A secret of this installation, made at random when it is first asked for, and steady from then on."""
+        ...
+
     def mark(self, name: str, at: datetime) -> None:
         """Remember how far something has come."""
 

@@ -116,6 +116,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("scope", name="pk_switches"),
     )
     op.create_table(
+        "secrets",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_secrets"),
+    )
+    op.create_table(
         "marks",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("at", TIME, nullable=False),
@@ -190,7 +196,7 @@ def upgrade() -> None:
         sa.Column("undoes", KEY, nullable=True),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("approved_by", sa.Text(), nullable=False),
-        sa.Column("needs_approval", sa.Boolean(), nullable=False),
+        sa.Column("intent", sa.JSON(), nullable=False),
         sa.Column("plan", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("outcome", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("proof", sa.JSON(), nullable=False),
@@ -278,6 +284,7 @@ def downgrade() -> None:
     op.drop_table("effects")
     op.drop_table("turns")
     op.drop_table("marks")
+    op.drop_table("secrets")
     op.drop_table("switches")
     op.drop_table("installations")
     op.drop_table("incidents")

@@ -12,7 +12,7 @@ from app.domain.delivery import DeliveryState
 from app.domain.errors import LeaseLost
 from app.domain.incident import State
 from app.domain.policy import Switch
-from app.domain.repair import RepairState, Verb
+from app.domain.repair import Intent, RepairState, Verb
 from app.domain.tenant import Repository
 from app.ports.queue import Work
 from tests.conftest import Bell
@@ -95,7 +95,7 @@ def test_a_repair_comes_back_as_it_was_saved(store: SqlStore) -> None:
         added = ledger.add_repair(repair(incident_id))
         assert added == repair(incident_id, id=added.id)
         changed = replace(
-            added, state=RepairState.APPLIED, approved_by="ada", needs_approval=True, plan=PLAN, applied_at=NOON,
+            added, state=RepairState.APPLIED, approved_by="ada", intent=Intent(7, 2, "abc"), plan=PLAN, applied_at=NOON,
             outcome=outcome(pull=12, run_id=99, branch="heal/feed"), proof={"run": 1}, proof_deadline=NOON, proof_s=1,
         )  # fmt: skip
         ledger.save_repair(changed, due_at=None)
@@ -328,8 +328,12 @@ def test_history_counts_what_the_limits_are_about(store: SqlStore, engine: Engin
         add(first, "skipped", RepairState.SKIPPED)
         add(first, "disproven", RepairState.DISPROVEN, outcome=outcome(run_id=99), applied_at=now)
         add(second, "old run", RepairState.APPLIED, outcome=outcome(run_id=98), applied_at=now)
+        third = ledger.add_incident(incident("third", pull_number=8)).id
+        ledger.add_incident(incident("merged", pull_number=9, merged_at=now))
+        ledger.save_incident(replace(ledger.incident(first), pull_number=5))
+        assert ledger.history(7, third, 99).open_pulls == 1  # its own is no other, the merged one is not open
         history = ledger.history(7, first, 99)
-        assert (history.open_pulls, history.pulls_today, history.oldest_pull_today_at) == (2, 2, hour_ago)
+        assert (history.open_pulls, history.pulls_today, history.oldest_pull_today_at) == (1, 2, hour_ago)
         assert history.reruns_of_run == 1
         assert (history.attempts_of_fingerprint, history.oldest_attempt_at) == (2, hour_ago)
         assert history.disproven_at is not None

@@ -53,7 +53,7 @@ def test_a_mistake_in_sql_stays_loud(engine: Engine) -> None:
 
 
 def test_a_database_that_cannot_be_opened_is_unreachable(tmp_path: Path) -> None:
-    for url in (f"sqlite:///{tmp_path}/no/folder/heal.db", "postgresql://heal@127.0.0.1:1/heal"):
+    for url in (f"sqlite:///{tmp_path}", "postgresql://heal@127.0.0.1:1/heal"):  # a folder is no database
         engine = make_engine(url)
         with pytest.raises(Unreachable):
             SqlStore(engine, Bell()).keep([delivery()])
@@ -113,3 +113,10 @@ def test_the_store_survives_the_end_of_its_postgresql() -> None:
         # the connections in the pool are dead without knowing it: one try more, and nobody notices
         assert store.claim(Work.DELIVERY) is not None
         engine.dispose()
+
+
+def test_the_folder_of_a_new_database_is_made(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path}/new/folder/heal.db")
+    with writing(engine) as connection:
+        assert connection.execute(text("SELECT 1")).scalar_one() == 1
+    engine.dispose()

@@ -209,3 +209,52 @@ def test_a_command_is_answered_once_however_often_it_is_delivered(world: World) 
     with world.store.begin():
         pass
     assert sum(c.author == world.forge.login for c in world.forge.comments[1]) == 1
+
+
+def test_reject_before_a_queued_repair_starts_stops_it(world: World) -> None:
+    world.project()
+    world.fail()
+    assert perform(world.kit, Work.DELIVERY)
+    world.say("reject 1")
+    assert perform(world.kit, Work.DELIVERY)
+    world.drain()
+    assert not world.forge.written("rerun_failed_jobs")
+    assert world.incident().state is State.DISMISSED
+
+
+def test_reject_and_retry_repair_once(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    assert perform(world.kit, Work.DELIVERY)
+    world.say("reject 1")
+    assert perform(world.kit, Work.DELIVERY)
+    world.say("retry 1")
+    assert perform(world.kit, Work.DELIVERY)
+    world.drain()
+    assert world.incident().state is State.VERIFYING
+    assert [pull.state for pull in world.forge.pulls.values()] == ["open"]
+
+
+def test_a_revert_is_offered_only_where_the_action_may_act_by_itself(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.on_push = None
+    world.close_pull(1, merged=True)
+    world.drain()
+    world.forge.push("main", {".github/heal.yml": "version: 1\nmode: auto\nactions: {edit_config: approve}\n"})
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert len(world.forge.pulls) == 1
+    assert world.incident().state is State.ESCALATED
+
+
+def test_a_pull_request_closed_by_a_person_counts_as_closed(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.close_pull(1, merged=False)
+    world.drain()
+    with world.store.begin() as ledger:
+        assert ledger.history(1, 999, 0).open_pulls == 0

@@ -1,5 +1,6 @@
 """The loop from delivery to proof, on both databases, with GitHub in memory."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from app.domain.repair import RepairState
 from app.healing.sweep import sweep
 from app.healing.work import perform
 from app.ports.queue import Work
-from tests.healing.world import ASSERTION, OUT_OF_MEMORY, STRANGE, TRAIN_YAML, World
+from tests.healing.world import ASSERTION, AUTO, OUT_OF_MEMORY, STRANGE, TRAIN_YAML, World
 
 
 def test_a_transient_failure_is_rerun_and_healed_by_the_later_attempt(world: World) -> None:
@@ -336,3 +337,124 @@ def test_a_delivery_is_put_aside_and_not_dropped_when_github_refuses_the_apps_ow
     world.app.error = NotInstalled("401 Bad credentials; check the App's id and key")
     world.drain()
     assert world.delivery_states() == ["dead"]
+
+
+def test_a_rerun_that_was_made_and_not_written_down_is_not_made_again(world: World) -> None:
+    """The answer to our re-run is lost; before the retry the second attempt has failed as well."""
+    world.project()
+    run_id = world.fail()
+    assert perform(world.kit, Work.DELIVERY)
+    world.forge.fail_next("rerun_failed_jobs", Unreachable("502"), after_write=True)
+    assert perform(world.kit, Work.REPAIR)
+    world.finish(run_id, "failure")
+    assert perform(world.kit, Work.DELIVERY)
+    world.wait_for(Work.REPAIR)
+    assert perform(world.kit, Work.REPAIR)
+    assert [written["attempt"] for written in world.forge.written("rerun_failed_jobs")] == [2]
+    assert world.repairs()[0].state is RepairState.APPLIED
+
+
+@pytest.mark.parametrize("conclusion", ["failure", "success"])
+def test_a_fork_s_run_on_a_branch_of_the_same_name_steers_nothing_of_ours(world: World, conclusion: str) -> None:
+    world.project("version: 1\nmode: approve\n")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    before = world.incident()
+    job = world.failed_job(OUT_OF_MEMORY) if conclusion == "failure" else world.forge.job("train", "success")
+    run = world.forge.add_run(head_sha="f" * 40, head_branch="main", conclusion=conclusion, jobs=[job])
+    world.arrive(world.forge.finished(run.id, from_fork=True))
+    world.drain()
+    assert world.incident() == before
+
+
+def test_a_late_failure_of_an_older_commit_does_not_unheal(world: World) -> None:
+    world.project()
+    world.on_fix_branch("success")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.on_push = None
+    old = world.forge.branches["main"]
+    late = world.forge.add_run(head_sha=old, head_branch="main", jobs=[world.failed_job(OUT_OF_MEMORY)])
+    world.close_pull(1, merged=True)
+    world.drain()
+    world.arrive(replace(world.forge.finished(late.id), started_at=world.kit.clock.now()))
+    world.drain()
+    assert world.incident().state is State.HEALED
+    assert world.incident().merged_at is not None
+    assert len(world.forge.pulls) == 1
+
+
+def test_limits_hold_for_the_jobs_of_one_run_together(world: World) -> None:
+    world.project(AUTO + "limits: {open_pulls: 1}\n")
+    jobs = [world.failed_job(OUT_OF_MEMORY, name) for name in ("a", "b", "c")]
+    run = world.forge.add_run(head_sha=world.forge.branches["main"], head_branch="main", jobs=jobs)
+    world.arrive(world.forge.finished(run.id))
+    world.drain()
+    assert len(world.forge.pulls) == 1
+    assert sorted(world.incident(n).state for n in (1, 2, 3)) == [State.OBSERVED, State.OBSERVED, State.VERIFYING]
+
+
+def test_a_mode_that_changes_before_the_repair_is_carried_out_counts(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    assert perform(world.kit, Work.DELIVERY)
+    world.forge.owner_files.clear()
+    head = world.forge.branches["main"]
+    world.forge.commits[head] = replace(
+        world.forge.commits[head],
+        files={**world.forge.commits[head].files, ".github/heal.yml": "version: 1\nmode: observe\n"},
+    )
+    world.drain()
+    assert not world.forge.pulls
+    assert world.incident().state is State.OBSERVED
+
+
+def test_the_check_run_of_the_former_commit_is_ended(world: World) -> None:
+    old = world.project("version: 1\nmode: approve\n")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    world.forge.push("main", {"train.py": "print(2)\n"})
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    former = next(check for check in world.forge.checks if check.sha == old)
+    assert "superseded" in former.text.title
+    assert not former.text.buttons
+    assert world.incident().state is State.AWAITING_APPROVAL
+    assert world.repairs()[-1].intent.head_sha == world.forge.branches["main"]
+
+
+def test_a_configuration_that_cannot_be_read_is_not_one_that_is_absent(world: World) -> None:
+    world.forge.owner_files[".github/heal.yml"] = AUTO
+    world.project("version: 1\0")
+    world.fail()
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    assert not world.forge.written("rerun_failed_jobs")
+
+
+def test_mode_off_looks_at_nothing(world: World) -> None:
+    world.project("version: 1\nmode: off\n")
+    world.fail()
+    world.drain()
+    with world.store.begin() as ledger:
+        assert ledger.incident_numbered(1) is None
+    assert not world.forge.checks
+
+
+def test_a_run_that_failed_before_any_job_is_reported(world: World) -> None:
+    world.project()
+    run = world.forge.add_run(
+        head_sha=world.forge.branches["main"], head_branch="main", conclusion="startup_failure", jobs=[]
+    )
+    world.arrive(world.forge.finished(run.id))
+    world.drain()
+    assert world.incident().finding.lines
+    assert not world.forge.pulls
+
+
+def test_secrets_in_a_log_are_not_kept(world: World) -> None:
+    token = "ghp_" + "a1B2" * 9
+    world.project()
+    world.fail(f"ConnectionResetError: [Errno 104] Connection reset by peer for token {token}")
+    world.drain()
+    assert token not in str(world.record())

@@ -5,7 +5,7 @@ from datetime import timedelta
 from structlog.testing import capture_logs
 
 from app.domain.delivery import Delivery
-from app.domain.errors import Unreachable
+from app.domain.errors import NotInstalled, Unreachable
 from app.healing.sweep import catch_up, sweep
 from tests.healing.world import World
 
@@ -69,3 +69,16 @@ def test_a_sweep_without_github_comes_back_to_the_same_place(world: World) -> No
 
 def test_only_one_of_many_sweeps_in_each_period(world: World) -> None:
     assert [sweep(world.kit, 60.0) for _ in range(3)] == [True, False, False]
+
+
+def test_a_redelivery_that_github_refuses_stops_neither_the_others_nor_the_sweep(world: World) -> None:
+    world.app.sent("too-old", "push", ok=False, ago=3 * MINUTE)
+    world.app.sent("lost", "push", ok=False, ago=2 * MINUTE)
+    world.app.refused.add(1)
+    assert sweep(world.kit, 0.0)
+    assert world.app.redelivered == [2]
+
+
+def test_a_key_that_github_refuses_does_not_end_the_sweep(world: World) -> None:
+    world.app.error = NotInstalled("A JSON web token could not be decoded")
+    assert sweep(world.kit, 0.0)

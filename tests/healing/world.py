@@ -86,7 +86,6 @@ class World:
             clock=SystemClock(),
             parse=lambda delivery: self._events[delivery.guid],
             read_log=self._read_log,
-            secret=b"secret",
             dashboard_url="https://heal.example",
             look_every_s=self.look_every_s,
             passing=self.passed.append,

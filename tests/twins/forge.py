@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, BinaryIO
 
-from app.domain.errors import HealError, NotInstalled, Refused
+from app.domain.errors import HealError, Malformed, NotInstalled, Refused
 from app.domain.event import RunFinished
 from app.domain.evidence import Annotation, Job
 from app.domain.tenant import Repository, Sender
@@ -267,13 +267,13 @@ class MemoryForge:
                 step = self.commits[step].parent
             return step is not None
 
-    def file(self, path: str, ref: str) -> FileText | None:
+    def file(self, path: str, ref: str, *, strict: bool = False) -> FileText | None:
         with self._call("file"):
-            return _file(path, self._files(ref).get(path))
+            return _file(path, self._files(ref).get(path), strict)
 
     def owner_file(self, path: str) -> FileText | None:
         with self._call("owner_file"):
-            return _file(path, self.owner_files.get(path))
+            return _file(path, self.owner_files.get(path), True)
 
     def paths(self, ref: str) -> list[str]:
         with self._call("paths"):
@@ -534,6 +534,7 @@ class MemoryApp:
         self.forges: dict[int, MemoryForge] = {}
         self.deliveries: list[SentDelivery] = []
         self.redelivered: list[int] = []
+        self.refused: set[int] = set()
         self.error: HealError | None = None
 
     def add(self, full_name: str, *, installation_id: int = 1, default_branch: str = "main") -> MemoryForge:
@@ -578,7 +579,7 @@ class MemoryApp:
 
     def redeliver(self, delivery_id: int) -> None:
         self._answer()
-        if all(row.id != delivery_id for row in self.deliveries):
+        if delivery_id in self.refused or all(row.id != delivery_id for row in self.deliveries):
             raise Refused(f"no delivery {delivery_id}")
         self.redelivered.append(delivery_id)
 
@@ -592,8 +593,12 @@ class MemoryApp:
             raise self.error
 
 
-def _file(path: str, text: str | None) -> FileText | None:
-    if text is None or "\0" in text or len(text.encode()) > MAX_FILE_BYTES:
+def _file(path: str, text: str | None, strict: bool) -> FileText | None:
+    if text is None:
+        return None
+    if "\0" in text or len(text.encode()) > MAX_FILE_BYTES:
+        if strict:
+            raise Malformed(f"{path} is no text")
         return None
     return FileText(path, text, _blob_sha(text))
 

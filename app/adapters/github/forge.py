@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import requests
 from github.CheckRun import CheckRun
+from github.ContentFile import ContentFile
 from github.GithubObject import GithubObject, NotSet, Opt
 from github.GitRef import GitRef
 from github.InputGitAuthor import InputGitAuthor
@@ -24,7 +25,7 @@ from github.WorkflowJob import WorkflowJob
 from github.WorkflowRun import WorkflowRun
 
 from app.adapters.github.client import Absent, Client, Invalid
-from app.domain.errors import Refused, Unreachable
+from app.domain.errors import Malformed, Refused, Unreachable
 from app.domain.evidence import Annotation, Job, JobStep
 from app.domain.tenant import Repository
 from app.ports.forge import CheckText, FileText, Pull, RunInfo
@@ -145,11 +146,11 @@ class GitHubForge:
         _, answer = self._client.requestJsonAndCheck("GET", f"{self._path}/compare/{between}", {"per_page": 1})
         return answer["status"] in ("ahead", "identical")
 
-    def file(self, path: str, ref: str) -> FileText | None:
-        return _file(self._remote, path, ref)
+    def file(self, path: str, ref: str, *, strict: bool = False) -> FileText | None:
+        return _file(self._remote, path, ref, strict)
 
     def owner_file(self, path: str) -> FileText | None:
-        return _file(self._owners, path, NotSet)
+        return _file(self._owners, path, NotSet, True)
 
     def paths(self, ref: str) -> list[str]:
         tree = self._remote.get_git_tree(ref, recursive=True).tree
@@ -337,20 +338,27 @@ def _remote(client: Client, path: str) -> RemoteRepository:
     return RemoteRepository(client, {}, {"url": path}, completed=True)
 
 
-def _file(where: RemoteRepository, path: str, ref: Opt[str]) -> FileText | None:
+def _file(where: RemoteRepository, path: str, ref: Opt[str], strict: bool) -> FileText | None:
     if posixpath.normpath(path) != path or path.startswith(("/", "..")):
         return None
     try:
         found = where.get_contents(path, ref)
     except Absent:
         return None
-    if isinstance(found, list) or found.type != "file" or found.encoding != "base64":
+    text = None if isinstance(found, list) else _text(found)
+    if text is None and strict:
+        raise Malformed(f"{path} is there, but it is no text of at most {MAX_FILE_BYTES} bytes")
+    return None if text is None or isinstance(found, list) else FileText(path, text, found.sha)
+
+
+def _text(found: ContentFile) -> str | None:
+    if found.type != "file" or found.encoding != "base64":
         return None
     content = found.decoded_content
     if len(content) > MAX_FILE_BYTES or b"\0" in content:
         return None
     try:
-        return FileText(path, content.decode(), found.sha)
+        return content.decode()
     except UnicodeDecodeError:
         return None
 
