@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import zstandard
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, exists, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
@@ -196,7 +196,7 @@ class SqlStore:
     def hand_back(self, lease: Lease) -> None:
         with writing(self._engine) as connection:
             row = ROWS[lease.work]
-            values = {**FREED, "due_at": db_now(), "attempts": row.attempts - 1}
+            values = {**FREED, "due_at": db_now(), "attempts": _given_back(row)}
             mailbox = connection.scalar(update(row).where(held(lease)).values(**values).returning(row.mailbox))
             following = None if mailbox is None else next_in(connection, lease.work, mailbox)
         self._ring(lease.work, following)
@@ -208,7 +208,7 @@ class SqlStore:
             if alive:
                 values = {**FREED, "last_error": error, "due_at": at or db_now(_delay_s(lease.attempts))}
                 mailbox = change_held(
-                    connection, lease, **values, attempts=row.attempts if counts else row.attempts - 1
+                    connection, lease, **values, attempts=row.attempts if counts else _given_back(row)
                 )
             else:
                 mailbox = _bury(connection, lease, error)
@@ -343,6 +343,11 @@ def _readable(row: Row[Any]) -> Delivery | None:
 
 def _name(delivery: Delivery) -> tuple[str, str]:
     return storable(delivery.source), storable(delivery.guid)
+
+
+def _given_back(row: Any) -> ColumnElement[int]:
+    """Attempts without this one, which progress may have set back to none already."""
+    return case((row.attempts > 0, row.attempts - 1), else_=0)
 
 
 def _bury(connection: Connection, lease: Lease, error: str) -> str:

@@ -247,6 +247,7 @@ class RepairRow(Leased, Base):
     pull_number: Mapped[int | None]
     run_id: Mapped[int | None] = mapped_column(BigInteger)
     intended_at: Mapped[datetime]
+    begun_at: Mapped[datetime | None]
     applied_at: Mapped[datetime | None]
     proof_deadline: Mapped[datetime | None]
     proof_s: Mapped[int]

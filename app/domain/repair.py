@@ -103,7 +103,8 @@ class Repair:
     """One rung being climbed (or climbed back: `verb` undo, then `undoes` names the repair).
 
     `effect_key` makes every side effect of this repair recognisable as its own; `intended_at` is the commit date, so
-    that a second try makes the very same commit.
+    that a second try makes the very same commit. From `begun_at` on, `plan` is being applied: a part of it may stand
+    on GitHub already, so it is finished and not decided on again.
     """
 
     incident_id: int
@@ -120,6 +121,7 @@ class Repair:
     plan: Plan | None = None
     outcome: Outcome | None = None
     proof: Mapping[str, Any] = field(default_factory=dict)
+    begun_at: datetime | None = None
     applied_at: datetime | None = None
     proof_deadline: datetime | None = None
     proof_s: int = 6 * 3600

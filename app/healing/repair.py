@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
-from app.domain.errors import Permanent
+from app.domain.errors import Permanent, RateLimited
 from app.domain.incident import Incident, Signal, State, allows
 from app.domain.outcome import Conclusion, Outcome
-from app.domain.policy import Decision, Policy, Verdict, decide
+from app.domain.policy import PAUSES, Decision, Policy, Verdict, decide
 from app.domain.repair import FINAL, Plan, Proof, Repair, RepairState, Verb
 from app.healing import texts
 from app.healing.decide import climb, escalate, move, take_back, tell, trace
@@ -22,6 +22,7 @@ from app.ports.queue import Work
 from app.ports.store import Ledger
 from app.security.masking import mask
 
+_PAUSED = timedelta(minutes=5)
 _NOTED = {Conclusion.SUCCESS: "applied", Conclusion.FAILURE: "failed"}
 
 
@@ -77,15 +78,20 @@ def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: R
         kit.passing("after undo")
         return settle_undo(kit, hold, current, target, outcome)
     decision = decide_again(kit, forge, pinned, current, policy)
-    if decision.verdict is Verdict.LEAVE:
-        return leave(kit, hold, current, decision)
     params = kit.params(current.remedy.action, current.remedy.params)
-    plan = action.plan(pinned, params, tools)
-    kit.passing("after plan")
-    if plan.refusal:
-        return settle(kit, hold, policy, current, plan, Outcome(Conclusion.SKIPPED, plan.refusal))
-    if decision.verdict is Verdict.ASK and not approved(current, plan):
-        return ask(kit, hold, current, plan)
+    if current.begun_at is not None and current.plan is not None:
+        wait_while_paused(kit, decision)
+        plan = current.plan
+    elif decision.verdict is Verdict.LEAVE:
+        return leave(kit, hold, current, decision)
+    else:
+        plan = action.plan(pinned, params, tools)
+        kit.passing("after plan")
+        if plan.refusal:
+            return settle(kit, hold, policy, current, plan, Outcome(Conclusion.SKIPPED, plan.refusal))
+        if decision.verdict is Verdict.ASK and not approved(current, plan):
+            return ask(kit, hold, current, plan)
+        current = begin(kit, hold, current, plan)
     kit.passing("before apply")
     try:
         outcome = action.apply(current, params, plan, tools)
@@ -93,6 +99,21 @@ def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: R
         outcome = Outcome(Conclusion.FAILURE, str(error))
     kit.passing("after apply")
     settle(kit, hold, policy, current, plan, outcome)
+
+
+def begin(kit: Kit, hold: Hold, current: Repair, plan: Plan) -> Repair:
+    """Write down what is about to be done, before anything of it is."""
+    with kit.store.begin(hold.lease) as ledger:
+        current = replace(current, plan=plan, begun_at=ledger.now())
+        ledger.save_repair(current, due_at=ledger.now())
+    return current
+
+
+def wait_while_paused(kit: Kit, decision: Decision) -> None:
+    """What was half done when a kill switch was thrown is finished after it was taken back, not before."""
+    for check in decision.trace:
+        if not check.passed and check.rule in PAUSES:
+            raise RateLimited(f"{check.detail} A repair is half done.", retry_at=kit.clock.now() + _PAUSED)
 
 
 def decide_again(kit: Kit, forge: Forge, pinned: Incident, current: Repair, policy: Policy) -> Decision:

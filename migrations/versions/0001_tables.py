@@ -203,6 +203,7 @@ def upgrade() -> None:
         sa.Column("pull_number", sa.Integer(), nullable=True),
         sa.Column("run_id", sa.BigInteger(), nullable=True),
         sa.Column("intended_at", TIME, nullable=False),
+        sa.Column("begun_at", TIME, nullable=True),
         sa.Column("applied_at", TIME, nullable=True),
         sa.Column("proof_deadline", TIME, nullable=True),
         sa.Column("proof_s", sa.Integer(), nullable=False),

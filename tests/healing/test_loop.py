@@ -458,3 +458,35 @@ def test_secrets_in_a_log_are_not_kept(world: World) -> None:
     world.fail(f"ConnectionResetError: [Errno 104] Connection reset by peer for token {token}")
     world.drain()
     assert token not in str(world.record())
+
+
+def test_a_fix_that_was_offered_and_not_written_down_is_adopted_though_the_branch_moved_on(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    assert perform(world.kit, Work.DELIVERY)
+    world.forge.fail_next("ensure_pull", Unreachable("502"), after_write=True)
+    assert perform(world.kit, Work.REPAIR)
+    world.forge.push("main", {"train.py": "print(3)\n"})
+    world.wait_for(Work.REPAIR)
+    world.drain()
+    assert world.incident().pull_number == 1
+    assert world.incident().state is State.VERIFYING
+    assert len(world.forge.written("commit")) == 1
+
+
+def test_what_was_half_done_when_the_switch_was_thrown_waits_for_resume(world: World) -> None:
+    world.project()
+    world.fail(OUT_OF_MEMORY)
+    assert perform(world.kit, Work.DELIVERY)
+    world.forge.fail_next("ensure_pull", Unreachable("502"))
+    assert perform(world.kit, Work.REPAIR)
+    world.say("pause")
+    assert perform(world.kit, Work.DELIVERY)
+    world.wait_for(Work.REPAIR)
+    world.drain()
+    assert not world.forge.pulls
+    world.say("resume")
+    assert perform(world.kit, Work.DELIVERY)
+    world.wait_for(Work.REPAIR)
+    world.drain()
+    assert world.incident().pull_number == 1
