@@ -21,7 +21,7 @@ demo: setup ## run the whole loop on five real repositories (ARGS=--once exits w
 	@$(HEAL) demo $(ARGS)
 
 test: setup ## run every test, on SQLite and on PostgreSQL + Redis
-	@$(VENV)/bin/python -m tests.services $(VENV)/bin/pytest $(ARGS)
+	@$(VENV)/bin/python -m tests.services $(VENV)/bin/pytest --numprocesses 2 --dist loadscope $(ARGS)
 
 check: setup ## format, lint, types, import contracts, tests
 	$(VENV)/bin/ruff format --check .
