@@ -311,7 +311,7 @@ def _typed(name: str, text: str) -> Any:
 
 
 def _evidence(lines: Sequence[Line], root: int, end: int) -> tuple[EvidenceLine, ...]:
-    """The root line with what stands around it, and the exit line; without blank lines and a traceback's underlining."""
+    """The root line with what stands around it, and the exit line; without blank lines and a traceback's underlines."""
     chosen = sorted({*range(max(0, root - 7), min(end, root + LINES - 8)), end - 1})
     telling = (i for i in chosen if lines[i][1].strip(" \t^~"))
     return tuple(_evidence_line(lines[i], root=i == root) for i in telling)[:LINES]
