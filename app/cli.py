@@ -384,16 +384,14 @@ def _scope(ledger: Ledger, repository: str) -> str:
 
 
 def _configured(file: Path, owner: Path | None = None) -> Any:
-    import actions
-    import detectors
     from app.healing.configuration import resolve
-    from app.registry import collect
+    from app.plugins import known_actions, known_detectors
 
     return resolve(
         _text(file),
         _text(owner) if owner else None,
-        known_detectors=tuple(collect("heal.detectors", detectors.BUILTIN)),
-        known_actions=tuple(collect("heal.actions", actions.BUILTIN)),
+        known_detectors=tuple(known_detectors()),
+        known_actions=tuple(known_actions()),
     )
 
 

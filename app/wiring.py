@@ -6,8 +6,6 @@ from functools import partial
 
 from sqlalchemy import Engine
 
-import actions
-import detectors
 from app.adapters.clock import SystemClock
 from app.adapters.doorbells import CeleryBell, LocalBell, Silence
 from app.adapters.github.app import GitHubApp
@@ -20,8 +18,8 @@ from app.domain.delivery import Delivery
 from app.domain.errors import Permanent
 from app.domain.event import AnyEvent, Ignored
 from app.healing.kit import Kit, onwards
+from app.plugins import known_actions, known_detectors
 from app.ports.queue import Doorbell
-from app.registry import collect
 from app.security.masking import mask_event
 from app.settings import Settings
 from app.telemetry.logs import configure
@@ -80,8 +78,8 @@ def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wir
     kit = Kit(
         store=store,
         app=app,
-        detectors=collect("heal.detectors", detectors.BUILTIN),
-        actions=collect("heal.actions", actions.BUILTIN),
+        detectors=known_detectors(),
+        actions=known_actions(),
         resolver=UvResolver(
             settings.resolver.index_url, timeout_s=settings.resolver.timeout_s, jail=settings.resolver.jail
         ),

@@ -8,8 +8,6 @@ from typing import Any
 
 import orjson
 
-import actions
-import detectors
 from app.adapters.github.logs import read_job_log
 from app.adapters.github.webhook import interpret, peek
 from app.domain.errors import Malformed
@@ -19,7 +17,7 @@ from app.domain.finding import Finding
 from app.domain.policy import Decision, History, decide
 from app.healing.configuration import Problem, resolve
 from app.healing.diagnose import findings
-from app.registry import collect
+from app.plugins import known_actions, known_detectors
 
 _NOBODY = "self-healing-mlops-bot"
 
@@ -61,14 +59,13 @@ def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, 
     if isinstance(happened, Ignored):
         return Simulation(f"ignored: {happened.reason}")
     told = f"{happened.kind}"
-    known_detectors = collect("heal.detectors", detectors.BUILTIN)
-    known_actions = collect("heal.actions", actions.BUILTIN)
-    configured = resolve(config, None, known_detectors=tuple(known_detectors), known_actions=tuple(known_actions))
+    detectors = known_detectors()
+    configured = resolve(config, None, known_detectors=tuple(detectors), known_actions=tuple(known_actions()))
     if not isinstance(happened, RunFinished):
         return Simulation(told, configured.problems)
     told = f"{happened.kind} of {happened.workflow} on {happened.head_branch}, attempt {happened.attempt}"
     evidence = EvidenceBag(_logs(happened, log, job), Manifests({}))
-    reacting = [d for d in known_detectors.values() if happened.kind in d.reacts_to]
+    reacting = [d for d in detectors.values() if happened.kind in d.reacts_to]
     now = datetime.now(UTC)
     decided = tuple(
         (

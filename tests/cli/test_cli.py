@@ -63,6 +63,17 @@ def test_help_loads_neither_the_database_nor_the_web_server() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_configuration_is_validated_without_loading_the_database_or_the_web_server(tmp_path: Path) -> None:
+    (tmp_path / "heal.yml").write_text("version: 1\n")
+    code = (
+        "import sys, app.cli; app.cli.app(['config', 'validate', sys.argv[1]], standalone_mode=False);"
+        "print([m for m in ('sqlalchemy', 'fastapi', 'celery', 'github') if m in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "heal.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["valid", "[]"]
+
+
 def test_serve_says_which_setting_is_missing(heal: Heal) -> None:
     done = heal("serve")
     assert done.exit_code == 2
