@@ -17,6 +17,7 @@ from app.domain.finding import Finding
 from app.domain.policy import Decision, History, decide
 from app.healing.configuration import Problem, resolve
 from app.healing.diagnose import findings
+from app.healing.gather import detectors_for
 from app.plugins import known_actions, known_detectors
 
 _NOBODY = "self-healing-mlops-bot"
@@ -65,7 +66,7 @@ def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, 
         return Simulation(told, configured.problems)
     told = f"{happened.kind} of {happened.workflow} on {happened.head_branch}, attempt {happened.attempt}"
     evidence = EvidenceBag(_logs(happened, log, job), Manifests({}))
-    reacting = [d for d in detectors.values() if happened.kind in d.reacts_to]
+    reacting = detectors_for(detectors.values(), happened, configured.policy)
     now = datetime.now(UTC)
     decided = tuple(
         (

@@ -7,7 +7,7 @@ from app.domain.errors import Malformed, Refused
 from app.domain.event import RunFinished
 from app.domain.evidence import Annotation, Evidence, EvidenceBag, Job, JobLog, JobLogs, Manifests
 from app.domain.outcome import FAILED
-from app.domain.policy import Mode, mode_of
+from app.domain.policy import Mode, Policy, mode_of
 from app.healing.configuration import PATH, UNREADABLE, Configured, resolve
 from app.healing.kit import Kit
 from app.ports.forge import FileText, Forge
@@ -18,16 +18,15 @@ _MOST_LOGS = 20
 _MOST_MANIFESTS = 20
 
 
-def detectors_for(kit: Kit, event: RunFinished, configured: Configured) -> list[Detector]:
+def detectors_for(detectors: Iterable[Detector], event: RunFinished, policy: Policy) -> list[Detector]:
     """Those that react to this event and are not switched off."""
-    policy = configured.policy
 
     def is_off(detector: Detector) -> bool:
         return not policy.actions and mode_of(policy, detector.kind, "")[1] is Mode.OFF
 
     return [
         detector
-        for detector in kit.detectors.values()
+        for detector in detectors
         if event.kind in detector.reacts_to
         and not is_off(detector)
         and policy.detectors.get(detector.kind) is not Mode.OFF

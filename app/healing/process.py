@@ -92,7 +92,7 @@ def run_finished(kit: Kit, hold: Hold, event: RunFinished) -> None:
     if event.kind == "workflow_run.succeeded":
         return run_succeeded(kit, hold, forge, event)
     configured = configuration(kit, forge)
-    detectors = detectors_for(kit, event, configured)
+    detectors = detectors_for(kit.detectors.values(), event, configured.policy)
     evidence = gather(kit, forge, event, detectors)
     kit.passing("after gather")
     found = findings(detectors, event, evidence)

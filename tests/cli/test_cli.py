@@ -231,6 +231,18 @@ def test_simulate_shows_the_rules_without_a_network(heal: Heal, tmp_path: Path) 
     assert incident["decision"]["verdict"] == "leave"
 
 
+def test_simulate_runs_no_detector_that_is_off(heal: Heal, tmp_path: Path) -> None:
+    (tmp_path / "delivery.json").write_text(json.dumps(EXAMPLE))
+    (tmp_path / "job.log").write_text(LOG)
+    (tmp_path / "heal.yml").write_text("version: 1\nmode: auto\ndetectors: {pipeline_failure: off}\n")
+    done = heal("simulate", "delivery.json", "--log", "job.log", "--config", "heal.yml", "--json")
+    assert json.loads(done.stdout) == {
+        "event": "workflow_run.failed of CI on main, attempt 1",
+        "problems": [],
+        "incidents": [],
+    }
+
+
 def test_simulate_takes_an_exported_delivery_with_its_event(heal: Heal, tmp_path: Path) -> None:
     (tmp_path / "delivery.json").write_text(json.dumps({"event": "star", "payload": {"action": "created"}}))
     assert "ignored" in heal("simulate", "delivery.json").stdout
