@@ -35,7 +35,6 @@ def test_a_stale_conclusion_of_the_first_attempt_proves_nothing(world: World) ->
     with world.store.begin() as ledger:
         repair = ledger.repairs_of(1)[0]
         ledger.save_repair(repair, due_at=ledger.now())
-    world.forge.runs()
     world.drain()
     assert world.repairs()[0].state is RepairState.DISPROVEN
     assert "healed" not in world.kinds()

@@ -224,14 +224,10 @@ class MemoryForge:
         with self._call("run"):
             return self._latest(run_id)
 
-    def runs(self, *, head_sha: str | None = None, branch: str | None = None) -> list[RunInfo]:
+    def runs(self, *, head_sha: str) -> list[RunInfo]:
         with self._call("runs"):
             latest = [attempts[max(attempts)] for attempts in self._attempts.values()]
-            found = [
-                run
-                for run in latest
-                if (head_sha is None or run.head_sha == head_sha) and (branch is None or run.head_branch == branch)
-            ]
+            found = [run for run in latest if run.head_sha == head_sha]
             return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)[:100]
 
     def jobs(self, run_id: int, attempt: int) -> list[Job]:
@@ -255,17 +251,6 @@ class MemoryForge:
     def branch_head(self, branch: str) -> str | None:
         with self._call("branch_head"):
             return self.branches.get(branch)
-
-    def contains(self, *, ancestor: str, descendant: str) -> bool:
-        with self._call("contains"):
-            at = self.branches.get(descendant, descendant)
-            looking_for = self.branches.get(ancestor, ancestor)
-            if looking_for not in self.commits or at not in self.commits:
-                raise Refused(f"no commit {ancestor} or {descendant}")
-            step: str | None = at
-            while step is not None and step != looking_for:
-                step = self.commits[step].parent
-            return step is not None
 
     def file(self, path: str, ref: str, *, strict: bool = False) -> FileText | None:
         with self._call("file"):

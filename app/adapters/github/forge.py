@@ -80,9 +80,8 @@ class GitHubForge:
     def run(self, run_id: int) -> RunInfo:
         return _run(self._remote.get_workflow_run(run_id))
 
-    def runs(self, *, head_sha: str | None = None, branch: str | None = None) -> list[RunInfo]:
-        wanted = {key: value for key, value in (("head_sha", head_sha), ("branch", branch)) if value}
-        found = self._list(WorkflowRun, "/actions/runs", wanted, "workflow_runs")
+    def runs(self, *, head_sha: str) -> list[RunInfo]:
+        found = self._list(WorkflowRun, "/actions/runs", {"head_sha": head_sha}, "workflow_runs")
         return [_run(run) for run in islice(found, MOST_RUNS)]
 
     def jobs(self, run_id: int, attempt: int) -> list[Job]:
@@ -140,11 +139,6 @@ class GitHubForge:
         except Absent:
             return None
         return ref
-
-    def contains(self, *, ancestor: str, descendant: str) -> bool:
-        between = f"{quote(ancestor, safe='')}...{quote(descendant, safe='')}"
-        _, answer = self._client.requestJsonAndCheck("GET", f"{self._path}/compare/{between}", {"per_page": 1})
-        return answer["status"] in ("ahead", "identical")
 
     def file(self, path: str, ref: str, *, strict: bool = False) -> FileText | None:
         return _file(self._remote, path, ref, strict)
