@@ -44,7 +44,6 @@ class ButtonPressed(Event):
     """`check_run.requested_action`: somebody pressed one of our buttons. `button` is its identifier."""
 
     kind: ClassVar[str] = "check_run.requested_action"
-    check_run_id: int
     external_id: str
     head_sha: str
     button: str
@@ -57,7 +56,6 @@ class CommandGiven(Event):
     kind: ClassVar[str] = "issue_comment.command"
     issue_number: int
     comment_id: int
-    is_pull: bool
     words: tuple[str, ...]
 
 
@@ -70,8 +68,6 @@ class PullClosed(Event):
     merged: bool
     head_branch: str
     head_sha: str
-    base_branch: str
-    merge_sha: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +81,11 @@ class ConfigPushed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallationChanged:
-    """`installation.*` and `installation_repositories.*`."""
+    """`installation.*` and `installation_repositories.*`. `change` is GitHub's action; `removed` are repository ids."""
 
     kind: ClassVar[str] = "installation.changed"
     installation_id: int
-    account: str
     change: str
-    repositories: tuple[Repository, ...] = ()
     removed: tuple[int, ...] = ()
 
 

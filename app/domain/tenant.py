@@ -23,8 +23,7 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The account that caused an event. `app_id` is set when it acted through a GitHub App that we can tell."""
+    """The account that caused an event. `is_bot`: an App, this one too, or another machine account."""
 
     login: str
-    id: int = 0
     is_bot: bool = False

@@ -134,7 +134,6 @@ class World:
                 sender=Sender(login),
                 issue_number=number,
                 comment_id=comment,
-                is_pull=True,
                 words=tuple(words.split()),
             )
         )
@@ -145,7 +144,6 @@ class World:
             ButtonPressed(
                 repository=self.forge.repository,
                 sender=Sender(login),
-                check_run_id=check.id,
                 external_id=check.external_id,
                 head_sha=check.sha,
                 button=button,
@@ -154,8 +152,9 @@ class World:
 
     def close_pull(self, number: int, *, merged: bool) -> None:
         pull = self.forge.pulls[number]
-        merge_sha = self.forge.merge(number) if merged else ""
-        if not merged:
+        if merged:
+            self.forge.merge(number)
+        else:
             self.forge.close_by_hand(number)
         self.arrive(
             PullClosed(
@@ -165,8 +164,6 @@ class World:
                 merged=merged,
                 head_branch=pull.head_branch,
                 head_sha=pull.head_sha,
-                base_branch=pull.base_branch,
-                merge_sha=merge_sha,
             )
         )
 

@@ -135,7 +135,6 @@ def _button_pressed(content: Json, installation_id: int, app_id: int) -> AnyEven
     return ButtonPressed(
         repository=_repository(content, installation_id),
         sender=_sender(content),
-        check_run_id=_needed_id(check, "id"),
         external_id=_text(check, "external_id"),
         head_sha=_needed_text(check, "head_sha"),
         button=_needed_text(_needed(content, "requested_action"), "identifier"),
@@ -155,7 +154,6 @@ def _command_given(content: Json, installation_id: int, _: int) -> AnyEvent | Ig
         sender=_sender(content),
         issue_number=_needed_id(issue, "number"),
         comment_id=_needed_id(comment, "id"),
-        is_pull=bool(_object(issue, "pull_request")),
         words=words,
     )
 
@@ -173,7 +171,7 @@ def _command(body: str) -> tuple[str, ...] | None:
 def _pull_closed(content: Json, installation_id: int, _: int) -> AnyEvent | Ignored:
     pull = _needed(content, "pull_request")
     repository = _repository(content, installation_id)
-    head, base = _needed(pull, "head"), _needed(pull, "base")
+    head = _needed(pull, "head")
     if _id(_object(head, "repo")) not in (0, repository.id):
         return Ignored("a pull request from a fork; the bot's own come from the repository itself")
     return PullClosed(
@@ -183,8 +181,6 @@ def _pull_closed(content: Json, installation_id: int, _: int) -> AnyEvent | Igno
         merged=pull.get("merged") is True,
         head_branch=_needed_text(head, "ref"),
         head_sha=_needed_text(head, "sha"),
-        base_branch=_needed_text(base, "ref"),
-        merge_sha=_text(pull, "merge_commit_sha"),
     )
 
 
@@ -219,19 +215,10 @@ def _may_touch_config(content: Json) -> bool:
 
 def _installation_changed(content: Json, installation_id: int, _: int) -> AnyEvent | Ignored:
     change = _needed_text(content, "action")
-    present = [*_list(content, "repositories"), *_list(content, "repositories_added")]
-    absent = _list(content, "repositories_removed")
-    if change == "deleted":
-        present, absent = [], present
+    absent = _list(content, "repositories" if change == "deleted" else "repositories_removed")
     return InstallationChanged(
         installation_id=installation_id,
-        account=_text(_object(_object(content, "installation"), "account"), "login"),
         change=change,
-        repositories=tuple(
-            Repository(_id(one), _text(one, "full_name"), installation_id)
-            for one in present
-            if isinstance(one, dict) and _id(one) and _FULL_NAME.fullmatch(_text(one, "full_name"))
-        ),
         removed=tuple(_id(one) for one in absent if isinstance(one, dict) and _id(one)),
     )
 
@@ -273,7 +260,7 @@ def _repository(content: Json, installation_id: int) -> Repository:
 def _sender(content: Json) -> Sender:
     sender = _object(content, "sender")
     login = _text(sender, "login")
-    return Sender(login, _id(sender), is_bot=_text(sender, "type") == "Bot" or login.endswith("[bot]"))
+    return Sender(login, is_bot=_text(sender, "type") == "Bot" or login.endswith("[bot]"))
 
 
 def _object(content: Json, member: str) -> Json:
