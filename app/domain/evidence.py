@@ -95,6 +95,3 @@ class EvidenceBag:
     def get(self, kind: type[E_]) -> E_ | None:
         item = self._items.get(kind)
         return item if isinstance(item, kind) else None
-
-    def __contains__(self, kind: object) -> bool:
-        return kind in self._items

@@ -96,7 +96,7 @@ def comment_text(record: Record, marker: str, dashboard_url: str) -> str:
     return _render("comment.md.j2", record=record, marker=Markdown(marker), url=dashboard_url, diff_limit=_DIFF_LIMIT)
 
 
-def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str, marker: str = "") -> tuple[str, str]:
+def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str) -> tuple[str, str]:
     """Title and body of a fix pull request; written again when the fix is proven or disproven."""
     title = _plain_title(plan.title)
     body = _render(
@@ -106,7 +106,6 @@ def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str, ma
         plan=plan,
         proof=_proof(record),
         disproof=_latest(record, "disproven") if repair.state is RepairState.DISPROVEN else None,
-        marker=Markdown(marker),
         url=dashboard_url,
     )
     return title, body

@@ -152,7 +152,7 @@ def spoken(check: CheckText) -> str:
 
 
 def pull(told: Record, repair: Repair) -> str:
-    title, body = texts.pull_text(told, repair, PLAN, DASHBOARD, MARK)
+    title, body = texts.pull_text(told, repair, PLAN, DASHBOARD)
     return f"{title}\n\n{body}"
 
 
@@ -329,10 +329,8 @@ def hostile(state: State, *, branch: str = HOSTILE) -> Record:
 def texts_of(state: State) -> dict[str, str]:
     told = hostile(state)
     check = texts.check_text([told, told], dashboard_url=DASHBOARD)
-    title, body = texts.pull_text(told, HOSTILE_REPAIR, HOSTILE_PLAN, DASHBOARD, MARK)
-    waiting = texts.pull_text(told, replace(HOSTILE_REPAIR, state=RepairState.APPLIED), HOSTILE_PLAN, DASHBOARD, MARK)[
-        1
-    ]
+    title, body = texts.pull_text(told, HOSTILE_REPAIR, HOSTILE_PLAN, DASHBOARD)
+    waiting = texts.pull_text(told, replace(HOSTILE_REPAIR, state=RepairState.APPLIED), HOSTILE_PLAN, DASHBOARD)[1]
     problems = [Problem(HOSTILE, HOSTILE, 1, 1, HOSTILE, level) for level in ("failure", "notice")]
     return {
         "summary": check.summary,
