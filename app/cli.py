@@ -294,7 +294,10 @@ def simulate(
     delivery: Annotated[Path, typer.Argument(help="A webhook's JSON body, or {event, headers, payload}.")],
     config: Annotated[Path | None, typer.Option(help="A heal.yml; none: observe only.")] = None,
     event: Annotated[str, typer.Option(help="X-GitHub-Event of the body.")] = "workflow_run",
-    log: Annotated[Path | None, typer.Option(help="The failed job's log, as GitHub serves it.")] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(help="The failed job's log, or the run's archive of logs (a zip), as GitHub serves it."),
+    ] = None,
     job: Annotated[str, typer.Option(help="The failed job's name.")] = "",
     as_json: Json = False,
 ) -> None:

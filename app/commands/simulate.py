@@ -2,13 +2,13 @@
 
 import io
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from app.adapters.github.logs import read_job_log
+from app.adapters.github.logs import read_job_log, read_log_zip
 from app.adapters.github.webhook import interpret, peek
 from app.domain.errors import Malformed
 from app.domain.event import Ignored, RunFinished
@@ -21,6 +21,7 @@ from app.healing.gather import detectors_for
 from app.plugins import known_actions, known_detectors
 
 _NOBODY = "self-healing-mlops-bot"
+_ZIP = b"PK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,10 @@ class Simulation:
 
 
 def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, job: str) -> Simulation:
-    """Raises Malformed for a body that is no delivery. Without a log only the event is told."""
+    """Without a log only the event is told. `log` is one job's text, or a run's archive, out of which `job` is taken.
+
+    Raises Malformed for a body that is no delivery, and for an archive that is damaged or has no such job.
+    """
     headers = {"x-github-event": event, "x-github-delivery": "00000000-0000-0000-0000-000000000000"}
     headers, body = _unwrapped(headers, body)
     happened = interpret(peek(headers, body), app_slug=_NOBODY, app_id=0)
@@ -89,10 +93,14 @@ def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, 
 def _logs(event: RunFinished, log: bytes | None, name: str) -> JobLogs:
     if log is None:
         return JobLogs(())
-    job = Job(
-        0, name or "job", event.run_id, event.attempt, event.head_sha, "failure", steps=(JobStep(1, "step", "failure"),)
-    )
-    return JobLogs((read_job_log(io.BytesIO(log), job, ()),))
+    job = Job(0, name or "job", event.run_id, event.attempt, event.head_sha, "failure")
+    if log.startswith(_ZIP):
+        found = read_log_zip(io.BytesIO(log), job)
+        if not found.total_lines:
+            raise Malformed(f"--job {name!r} names no job of the log archive")
+        return JobLogs((found,))
+    step = JobStep(1, "step", "failure")
+    return JobLogs((read_job_log(io.BytesIO(log), replace(job, steps=(step,))),))
 
 
 def _unwrapped(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -229,6 +230,30 @@ def test_simulate_shows_the_rules_without_a_network(heal: Heal, tmp_path: Path) 
     incident = json.loads(quiet.stdout)["incidents"][0]
     assert incident["finding"]["kind"] == "network_transient"
     assert incident["decision"]["verdict"] == "leave"
+
+
+def test_simulate_takes_the_archive_that_githubs_run_page_downloads(heal: Heal, tmp_path: Path) -> None:
+    (tmp_path / "delivery.json").write_text(json.dumps(EXAMPLE))
+    with zipfile.ZipFile(tmp_path / "logs.zip", "w") as archive:
+        archive.writestr("0_lint.txt", "2026-11-21T09:00:00.0000000Z all well\n")
+        archive.writestr("1_train.txt", LOG)
+        archive.writestr("train/1_Set up job.txt", "2026-11-21T09:00:00.0000000Z hello\n")
+        archive.writestr("train/2_Run python train.py.txt", LOG)
+    done = heal("simulate", "delivery.json", "--log", "logs.zip", "--job", "train", "--json")
+    (incident,) = json.loads(done.stdout)["incidents"]
+    assert incident["finding"]["kind"] == "network_transient"
+    assert "Run python train.py" in {line["step"] for line in incident["finding"]["lines"]}
+    missing = heal("simulate", "delivery.json", "--log", "logs.zip")
+    assert missing.exit_code == 2
+    assert "--job" in missing.output
+
+
+def test_simulate_of_a_damaged_archive_is_a_usage_error(heal: Heal, tmp_path: Path) -> None:
+    (tmp_path / "delivery.json").write_text(json.dumps(EXAMPLE))
+    (tmp_path / "logs.zip").write_bytes(b"PK\x03\x04 cut off")
+    done = heal("simulate", "delivery.json", "--log", "logs.zip", "--job", "train")
+    assert done.exit_code == 2
+    assert "archive" in done.output
 
 
 def test_simulate_runs_no_detector_that_is_off(heal: Heal, tmp_path: Path) -> None:
