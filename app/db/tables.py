@@ -1,4 +1,4 @@
-"""The tables. Rows end in `Row`; the domain's values are made from them in store.py and reads.py.
+"""The tables. Rows end in `Row`; the domain's values are made from them in rows.py.
 
 Three tables hold work (`Leased`): deliveries, repairs, effects. A row can be claimed when `due_at` has come and no
 lease is in force; `due_at` is null when nothing is to be done by itself.

@@ -7,11 +7,13 @@ from typing import Any
 
 
 class EffectKind(StrEnum):
-    CHECK = "check"  # the check run of one SHA: {repository_id, sha}
-    PULL_COMMENT = "comment"  # the sticky comment of one pull request: {repository_id, number}
-    PULL_BODY = "pull_body"  # the text of a fix pull request: {incident_id}
-    REPLY = "reply"  # the answer to a command: {repository_id, number, body}
-    CONFIG_CHECK = "config"  # heal.yml's verdict at a commit: {repository_id, sha}
+    """What is to be done, and the members of the effect's `request`."""
+
+    CHECK = "check"  # the check run of one SHA: {sha}
+    PULL_COMMENT = "comment"  # the sticky comment on the pull request whose run failed: {}, of the effect's incident
+    PULL_BODY = "pull_body"  # the text of a fix pull request: {}, of the effect's incident
+    REPLY = "reply"  # the answer to a command: {number, comment_id, message, show, react}
+    CONFIG_CHECK = "config"  # heal.yml's verdict at a commit: {sha}
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,9 +137,9 @@ class HealFile(_Section):
     mode: Mode | None = None
     """The mode for everything that is not named below: off, observe, propose, approve or auto."""
     detectors: dict[str, Annotated[DetectorRule, BeforeValidator(_rule)]] = Field(default_factory=dict)
-    """Modes of single detectors; never bolder than `mode`."""
+    """Modes of single detectors, in place of `mode`."""
     actions: dict[str, Mode] = Field(default_factory=dict)
-    """Modes of single actions; never bolder than `mode`."""
+    """Modes of single actions, in place of `mode`. Where detector and action are named, the quieter is in force."""
     limits: LimitsSection = LimitsSection()
     protected: ProtectedSection = ProtectedSection()
     min_confidence: Confidence | None = None
@@ -149,7 +149,7 @@ class HealFile(_Section):
     watch: Annotated[Duration, Field(le=90 * _DAY_S)] | None = None
     """How long after its merge a fix is watched for a relapse."""
     paused: bool = False
-    """Do nothing at all. In force if either file says so."""
+    """Repair nothing; go on watching and reporting. In force if either file says so."""
 
 
 def resolve(

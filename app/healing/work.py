@@ -1,4 +1,7 @@
-"""Perform one due row: claim, hold, handle, and say what became of it. The only reader of the error classes."""
+"""Perform one due row: claim, hold, handle, and say what became of it.
+
+The only place that decides what is tried again.
+"""
 
 import structlog
 from structlog.contextvars import bound_contextvars
