@@ -18,6 +18,7 @@ from app.domain.delivery import Delivery
 from app.domain.errors import Permanent
 from app.domain.event import AnyEvent, Ignored
 from app.healing.kit import Kit, onwards
+from app.healing.pump import Pump
 from app.plugins import known_actions, known_detectors
 from app.ports.queue import Doorbell
 from app.security.masking import mask_event
@@ -92,6 +93,17 @@ def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wir
         passing=passing,
     )
     return Wired(settings, engine, bell, store, kit, app)
+
+
+def embedded_workers(wired: Wired) -> Pump | None:
+    """Worker threads of this process, on the embedded default."""
+    settings = wired.settings
+    if not settings.embedded or not settings.queue.threads:
+        return None
+    pump = Pump(wired.kit, threads=settings.queue.threads, poll_s=settings.queue.poll_s, sweep_s=settings.queue.sweep_s)
+    if isinstance(wired.bell, LocalBell):
+        wired.bell.connect(pump.ring)
+    return pump
 
 
 def _parse(app: GitHubApp, app_id: int, delivery: Delivery) -> AnyEvent | Ignored:

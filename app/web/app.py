@@ -13,9 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.adapters.doorbells import LocalBell
 from app.db.reads import Reads
-from app.healing.pump import Pump
 from app.healing.receive import Intake
 from app.settings import Settings
 from app.web import health
@@ -23,7 +21,7 @@ from app.web.dashboard import pages
 from app.web.dashboard.live import Changes
 from app.web.dashboard.security import SecurityHeaders
 from app.web.webhook import webhook_route
-from app.wiring import Wired, logs, wire
+from app.wiring import Wired, embedded_workers, logs, wire
 
 
 class Site:
@@ -85,17 +83,6 @@ def dashboard(settings: Settings, reads: Reads, changes: Changes) -> ASGIApp:
         exception_handlers=pages.errors(version=release),
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[settings.web.host, "127.0.0.1", "localhost"])],
     )
-
-
-def embedded_workers(wired: Wired) -> Pump | None:
-    """Worker threads of this process, on the embedded default."""
-    settings = wired.settings
-    if not settings.embedded or not settings.queue.threads:
-        return None
-    pump = Pump(wired.kit, threads=settings.queue.threads, poll_s=settings.queue.poll_s, sweep_s=settings.queue.sweep_s)
-    if isinstance(wired.bell, LocalBell):
-        wired.bell.connect(pump.ring)
-    return pump
 
 
 def is_loopback(host: str) -> bool:
