@@ -23,7 +23,7 @@ def configure(*, form: str, level: str, processors: Sequence[Processor] = ()) ->
     structlog.configure(
         processors=[*shared, *errors, *processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),  # one write a line: processes share the stream
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

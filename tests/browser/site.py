@@ -44,7 +44,7 @@ def serving(engine: Engine) -> Iterator[str]:
     finally:
         changes.close()
         server.stop()  # type: ignore[no-untyped-call]
-        thread.join()
+        thread.join(10)  # a native thread of the server may hold on to it; it ends with the process
 
 
 def _wait_for(port: int) -> None:

@@ -155,28 +155,36 @@ def test_a_limit_says_used_and_allowed_and_when_it_lets_go() -> None:
     assert check.resets_at == NOW + 23 * HOUR
 
 
-def test_it_is_tried_again_when_the_last_of_the_limits_lets_go() -> None:
+def resets(decision: Decision) -> dict[str, datetime | None]:
+    """What stopped it, and when each of these lets go."""
+    return {check.rule: check.resets_at for check in decision.trace if not check.passed}
+
+
+def test_each_limit_says_when_it_lets_go() -> None:
     history = History(
         pulls_today=5, oldest_pull_today_at=NOW - HOUR, attempts_of_fingerprint=3, oldest_attempt_at=NOW - 2 * HOUR
     )
-    assert answer(history=history).retry_at == NOW + 23 * HOUR
+    assert resets(answer(history=history)) == {
+        "pulls per day": NOW + 23 * HOUR,
+        "attempts per fingerprint": NOW + 22 * HOUR,
+    }
 
 
-def test_what_time_alone_does_not_lift_is_not_tried_again() -> None:
+def test_what_time_alone_does_not_lift_says_no_time() -> None:
     history = History(open_pulls=3, pulls_today=5, oldest_pull_today_at=NOW - HOUR)
-    assert answer(history=history).retry_at is None
+    assert resets(answer(history=history)) == {"open pulls": None, "pulls per day": NOW + 23 * HOUR}
 
 
 def test_a_limit_of_nothing_never_lets_go() -> None:
     policy = replace(AUTO, limits=Limits(pulls_per_day=0))
     decision = answer(policy=policy, history=History(oldest_pull_today_at=NOW - HOUR))
-    assert (decision.verdict, decision.retry_at) == (Verdict.LEAVE, None)
+    assert resets(decision) == {"pulls per day": None}
 
 
 def test_the_cooldown_runs_from_the_disproof() -> None:
     policy = replace(AUTO, limits=Limits(cooldown_s=3600))
     early = answer(policy=policy, history=History(disproven_at=NOW - HOUR / 2))
-    assert (early.verdict, early.retry_at) == (Verdict.LEAVE, NOW + HOUR / 2)
+    assert resets(early) == {"cooldown": NOW + HOUR / 2}
     assert answer(policy=policy, history=History(disproven_at=NOW - HOUR)).verdict is Verdict.ACT
 
 
@@ -273,5 +281,4 @@ def test_the_verdict_follows_from_the_trace(
     assert decision == answer(remedy, policy, history, branch=branch, stale=stale, from_fork=fork)
     assert (decision.verdict is Verdict.LEAVE) == bool(stopped_by(decision))
     assert (decision.verdict is Verdict.ACT) <= (decision.mode is Mode.AUTO)
-    assert decision.retry_at is None or decision.verdict is Verdict.LEAVE
     assert not (decision.exhausted and remedy)

@@ -79,7 +79,7 @@ def test_a_code_span_is_one_code_span(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(NASTY, NASTY)
+@given(NASTY, NASTY.filter(lambda url: not re.fullmatch(r"https?://[\w.:/%~-]+", url)))
 def test_a_link_goes_nowhere_else(label: str, url: str) -> None:
     for token in RENDERER.parse(link(label, url)):
         assert not any(child.type in ("link_open", "image", "html_inline") for child in token.children or ())
