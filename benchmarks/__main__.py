@@ -10,7 +10,8 @@ HERE = Path(__file__).parent
 
 def main(args: list[str]) -> int:
     found = {path.stem.removeprefix("bench_"): path for path in sorted(HERE.glob("bench_*.py"))}
-    if not args:
+    if not args or args[0] in ("-h", "--help"):
+        print(f"{__doc__}\n")
         for name, path in found.items():
             about = ast.get_docstring(ast.parse(path.read_text())) or ""
             print(f"{name:<12} {about.partition(chr(10))[0]}")

@@ -146,7 +146,7 @@ class ReadOnlyForge:
     def job_log(self, job: Job) -> Iterator[BinaryIO]:
         yield io.BytesIO(job_log(job.run_id % len(CAUSES)))
 
-    def file(self, path: str, ref: str) -> FileText | None:  # noqa: ARG002
+    def file(self, path: str, ref: str, *, strict: bool = False) -> FileText | None:  # noqa: ARG002
         texts = {
             ".github/heal.yml": f"# how {self.repository.full_name} is healed\nversion: 1\nmode: {MODE}\n",
             "requirements.txt": "trainer-base==1.4\ntrainer-metrics==2.0\nnumpy==2.3.5\n",
