@@ -9,6 +9,7 @@ from sqlalchemy import (
     Connection,
     Float,
     Select,
+    String,
     Update,
     and_,
     bindparam,
@@ -56,6 +57,13 @@ def waiting(work: Work, *which: ColumnElement[bool]) -> Select[int, str]:
     row = ROWS[work]
     found = select(row.id, row.mailbox).where(ready(row), row.mailbox.not_in(_busy(work)), *which)
     return found.order_by(row.mailbox, row.id).limit(1)
+
+
+@cache
+def next_turn(work: Work, *, later: bool) -> Select[int, str]:
+    """The same, of the mailboxes after `passed` and, by name, `later` than `last` or not."""
+    mailbox, last = ROWS[work].mailbox, bindparam("last", type_=String)
+    return waiting(work, mailbox > last if later else mailbox <= last, mailbox > bindparam("passed", type_=String))
 
 
 def claimable(work: Work, row_id: Any) -> Select[int]:

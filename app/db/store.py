@@ -29,8 +29,8 @@ from app.db.leases import (
     held,
     hold_fast,
     next_in,
+    next_turn,
     taking,
-    waiting,
 )
 from app.db.ledger import SqlLedger
 from app.db.rows import ZSTD_LEVEL, delivery_of, mailbox_of, packed
@@ -149,10 +149,13 @@ class SqlStore:
         """Mailboxes take turns in the order of their names, from the one that this process served last."""
         if row_id is not None:
             return self._take(connection, work, row_id)
-        row, last = ROWS[work], self._served[work]
-        for turn in (row.mailbox > last, row.mailbox <= last):
+        last = self._served[work]
+        for later in (True, False):
             passed = ""
-            while (found := connection.execute(waiting(work, turn, row.mailbox > passed)).first()) is not None:
+            while True:
+                found = connection.execute(next_turn(work, later=later), {"last": last, "passed": passed}).first()
+                if found is None:
+                    break
                 taken = self._take(connection, work, found.id)
                 if taken is not None:
                     return taken
