@@ -41,7 +41,9 @@ def make_engine(url: str) -> Engine:
             connect_args={
                 "connect_timeout": 5,
                 "application_name": "heal",
-                "options": "-c lock_timeout=10s -c statement_timeout=30s -c timezone=UTC",
+                # a process that is frozen within a transaction must not hold its locks for longer than a moment
+                "options": "-c lock_timeout=10s -c statement_timeout=30s -c timezone=UTC"
+                " -c idle_in_transaction_session_timeout=5s",
             },
         )
     raise ValueError(f"{parsed.get_backend_name()} is not supported: use sqlite:///FILE or postgresql://…")

@@ -120,3 +120,11 @@ def test_the_folder_of_a_new_database_is_made(tmp_path: Path) -> None:
     with writing(engine) as connection:
         assert connection.execute(text("SELECT 1")).scalar_one() == 1
     engine.dispose()
+
+
+@pytest.mark.postgres
+def test_a_process_that_stops_within_a_transaction_does_not_hold_its_locks(postgres_url: str) -> None:
+    engine = make_engine(postgres_url)
+    with writing(engine) as connection:
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one() == "5s"
+    engine.dispose()
