@@ -263,15 +263,9 @@ def _show(out: Console, rows: list[Row]) -> None:
     if not out.is_terminal:
         out.width = 160
     table = Table(show_lines=True, pad_edge=False)
-    for head, ratio in (
-        ("repository", 5),
-        ("what broke", 8),
-        ("evidence", 12),
-        ("repair", 6),
-        ("proof", 6),
-        ("seconds to heal", 2),
-    ):
-        table.add_column(head, ratio=ratio, overflow="fold")
+    for head in ("repository", "what broke", "evidence", "repair", "proof", "seconds to heal"):
+        takes_the_rest = head == "evidence"
+        table.add_column(head, ratio=1 if takes_the_rest else None, overflow="fold", no_wrap=head == "what broke")
     for row in rows:
         seconds = f"{row.seconds:.1f}" if row.seconds is not None else "–"
         cells = (row.repository, row.broke, _short(row.evidence, 120), row.repair, row.proof, seconds)
