@@ -59,7 +59,7 @@ def _install(state: State, where: Repository) -> None:
         return
     made = Installation(next(state.ids), where.owner, now(), {where.id})
     state.installations[made.id] = made
-    events.installation_created(state, made, [where])
+    events.installation(state, "created", made, [where])
 
 
 def _widened(token: Token, repository_id: int) -> Token:
@@ -79,7 +79,9 @@ def uninstall(call: Call) -> Response:
     for value, token in list(state.tokens.items()):
         if token.installation_id == found.id:
             del state.tokens[value]
-    events.installation_deleted(state, found, [r for r in state.repositories.values() if r.id in found.repository_ids])
+    events.installation(
+        state, "deleted", found, [r for r in state.repositories.values() if r.id in found.repository_ids]
+    )
     return reply({}, 202)
 
 

@@ -52,24 +52,14 @@ def ping(state: State) -> None:
     send(state, "ping", {"zen": "Keep it logically awesome.", "hook_id": state.hook_id, "hook": hook})
 
 
-def installation_created(state: State, made: Installation, repositories: list[Repository]) -> None:
+def installation(state: State, action: str, which: Installation, repositories: list[Repository]) -> None:
+    """`action` is "created" or "deleted"."""
     body = {
-        "action": "created",
-        "installation": present.installation(state, made),
+        "action": action,
+        "installation": present.installation(state, which),
         "repositories": [present.short_repository(r) for r in repositories],
         "requester": None,
-        "sender": present.account(state, made.account),
-    }
-    send(state, "installation", body)
-
-
-def installation_deleted(state: State, gone: Installation, repositories: list[Repository]) -> None:
-    body = {
-        "action": "deleted",
-        "installation": present.installation(state, gone),
-        "repositories": [present.short_repository(r) for r in repositories],
-        "requester": None,
-        "sender": present.account(state, gone.account),
+        "sender": present.account(state, which.account),
     }
     send(state, "installation", body)
 

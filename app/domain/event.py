@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar
 
+from app.domain.outcome import FAILED
 from app.domain.tenant import Repository, Sender
 
 
@@ -35,7 +36,7 @@ class RunFinished(Event):
     @property
     def kind(self) -> str:
         """`workflow_run.failed` or `workflow_run.succeeded`; other conclusions keep their own name."""
-        words = {"failure": "failed", "timed_out": "failed", "startup_failure": "failed", "success": "succeeded"}
+        words = {"success": "succeeded", **dict.fromkeys(FAILED, "failed")}
         return f"workflow_run.{words.get(self.conclusion, self.conclusion)}"
 
 

@@ -102,6 +102,7 @@ class Decision:
 _BOLDNESS = {mode: rank for rank, mode in enumerate(Mode)}
 _DAY = timedelta(days=1)
 
+CONFIG_PATH = ".github/heal.yml"
 PAUSES = frozenset({"app switch", "pause"})  # the rules that are kill switches
 RERUN = "rerun_failed_jobs"
 ISSUE = "open_issue"

@@ -82,8 +82,7 @@ def _meant(ledger: Ledger, event: ButtonPressed | CommandGiven, argument: str) -
 def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: str) -> Reply:
     if verb == "why":
         return Reply(f"How incident {incident.id} was decided:", show=incident.id)
-    paused = ledger.history(incident.repository_id, incident.id, incident.run_id).switches
-    if verb in ("approve", "retry") and (paused or policy.paused):
+    if verb in ("approve", "retry") and (policy.paused or _switched_off(ledger, incident)):
         return Reply("Repairs are paused here. Say `/heal resume` first.")
     waiting = [repair for repair in ledger.repairs_of(incident.id) if repair.state is RepairState.ASKED]
     if verb == "approve":
@@ -93,6 +92,10 @@ def _carry(ledger: Ledger, policy: Policy, incident: Incident, verb: str, who: s
     if verb == "retry":
         return _retry(ledger, policy, incident, waiting, who)
     return _undo(ledger, policy, incident, waiting, who)
+
+
+def _switched_off(ledger: Ledger, incident: Incident) -> bool:
+    return bool(ledger.history(incident.repository_id, incident.id, incident.run_id).switches)
 
 
 def _approve(ledger: Ledger, incident: Incident, waiting: list[Repair], who: str) -> Reply:

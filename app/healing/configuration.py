@@ -30,11 +30,10 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from app.domain.policy import Limits, Mode, Policy, min_mode
+from app.domain.policy import CONFIG_PATH, Limits, Mode, Policy, min_mode
 
-PATH = ".github/heal.yml"
-REPOSITORY = PATH
-OWNER = f"the owner's {PATH}"
+REPOSITORY = CONFIG_PATH
+OWNER = f"the owner's {CONFIG_PATH}"
 
 _MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 20

@@ -7,8 +7,8 @@ from app.domain.errors import Malformed, Refused
 from app.domain.event import RunFinished
 from app.domain.evidence import Annotation, Evidence, EvidenceBag, Job, JobLog, JobLogs, Manifests
 from app.domain.outcome import FAILED
-from app.domain.policy import Mode, Policy, mode_of
-from app.healing.configuration import PATH, UNREADABLE, Configured, resolve
+from app.domain.policy import CONFIG_PATH, Mode, Policy, mode_of
+from app.healing.configuration import UNREADABLE, Configured, resolve
 from app.healing.kit import Kit
 from app.ports.forge import FileText, Forge
 from app.ports.plugins import Detector
@@ -76,8 +76,8 @@ def manifests(forge: Forge, sha: str) -> Manifests:
 def configuration(kit: Kit, forge: Forge) -> Configured:
     """The policy in force: the default branch's `heal.yml` over the one in the owner's `.github` repository."""
     return resolve(
-        _text(lambda: forge.file(PATH, forge.repository.default_branch, strict=True)),
-        _text(lambda: forge.owner_file(PATH)),
+        _text(lambda: forge.file(CONFIG_PATH, forge.repository.default_branch, strict=True)),
+        _text(lambda: forge.owner_file(CONFIG_PATH)),
         known_detectors=tuple(kit.detectors),
         known_actions=tuple(kit.actions),
     )
@@ -85,7 +85,7 @@ def configuration(kit: Kit, forge: Forge) -> Configured:
 
 def configured_at(kit: Kit, forge: Forge, sha: str) -> Configured | None:
     """What the `heal.yml` of that commit would mean; None if it has none."""
-    text = _text(lambda: forge.file(PATH, sha, strict=True))
+    text = _text(lambda: forge.file(CONFIG_PATH, sha, strict=True))
     if text is None:
         return None
     return resolve(text, None, known_detectors=tuple(kit.detectors), known_actions=tuple(kit.actions))

@@ -34,9 +34,9 @@ from app.domain.evidence import Annotation
 from app.domain.finding import EvidenceLine
 from app.domain.incident import Incident, State
 from app.domain.outcome import Conclusion
-from app.domain.policy import ISSUE
+from app.domain.policy import CONFIG_PATH, ISSUE
 from app.domain.repair import FileEdit, Plan, Repair, RepairState
-from app.healing.configuration import PATH, REPOSITORY, Problem
+from app.healing.configuration import REPOSITORY, Problem
 from app.ports.forge import Button, CheckText
 from app.ports.store import Record
 from app.security.markdown import Markdown, cell, clean, code_block, code_span, inline, link, shorten
@@ -140,7 +140,7 @@ def config_check_text(problems: Sequence[Problem]) -> CheckText:
     else:
         title = "valid"
     annotations = [
-        Annotation(problem.level, shorten(_flat(problem.message), 500), PATH, problem.line)
+        Annotation(problem.level, shorten(_flat(problem.message), 500), CONFIG_PATH, problem.line)
         for problem in problems
         if problem.origin == REPOSITORY
     ]

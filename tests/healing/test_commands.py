@@ -236,13 +236,7 @@ def test_reject_and_retry_repair_once(world: World) -> None:
 
 
 def test_a_revert_is_offered_only_where_the_action_may_act_by_itself(world: World) -> None:
-    world.project()
-    world.on_fix_branch("success")
-    world.fail(OUT_OF_MEMORY)
-    world.drain()
-    world.forge.on_push = None
-    world.close_pull(1, merged=True)
-    world.drain()
+    world.merged_fix()
     world.forge.push("main", {".github/heal.yml": "version: 1\nmode: auto\nactions: {edit_config: approve}\n"})
     world.fail(OUT_OF_MEMORY)
     world.drain()

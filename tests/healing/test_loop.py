@@ -180,13 +180,7 @@ def test_a_job_that_goes_green_by_itself_is_recovered_not_healed(world: World) -
 
 
 def test_a_merged_repair_is_reverted_when_the_cause_returns(world: World) -> None:
-    world.project()
-    world.on_fix_branch("success")
-    world.fail(OUT_OF_MEMORY)
-    world.drain()
-    world.forge.on_push = None
-    world.close_pull(1, merged=True)
-    world.drain()
+    world.merged_fix()
     assert world.incident().merged_at is not None
     world.fail(OUT_OF_MEMORY)
     world.drain()
@@ -199,13 +193,7 @@ def test_a_merged_repair_is_reverted_when_the_cause_returns(world: World) -> Non
 
 
 def test_a_merged_repair_that_holds_is_noted(world: World) -> None:
-    world.project()
-    world.on_fix_branch("success")
-    world.fail(OUT_OF_MEMORY)
-    world.drain()
-    world.forge.on_push = None
-    world.close_pull(1, merged=True)
-    world.drain()
+    world.merged_fix()
     job = world.forge.job("train", "success")
     run = world.forge.add_run(
         head_sha=world.forge.branches["main"], head_branch="main", conclusion="success", jobs=[job]
@@ -254,13 +242,7 @@ def test_a_repair_that_kills_its_worker_three_times_calls_a_person(world: World)
 
 
 def test_a_failure_after_the_watch_is_a_new_course_of_the_same_incident(world: World) -> None:
-    world.project()
-    world.on_fix_branch("success")
-    world.fail(OUT_OF_MEMORY)
-    world.drain()
-    world.forge.on_push = None
-    world.close_pull(1, merged=True)
-    world.drain()
+    world.merged_fix()
     world.forge.push("main", {"configs/train.yaml": TRAIN_YAML})
     world.outlive_the_watch()
     world.fail(OUT_OF_MEMORY)

@@ -150,6 +150,16 @@ class World:
             )
         )
 
+    def merged_fix(self) -> None:
+        """A fix was offered, proven and merged by a person; CI on the fix branch says no more."""
+        self.project()
+        self.on_fix_branch("success")
+        self.fail(OUT_OF_MEMORY)
+        self.drain()
+        self.forge.on_push = None
+        self.close_pull(1, merged=True)
+        self.drain()
+
     def close_pull(self, number: int, *, merged: bool) -> None:
         pull = self.forge.pulls[number]
         if merged:

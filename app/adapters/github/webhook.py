@@ -24,9 +24,9 @@ from app.domain.event import (
     PullClosed,
     RunFinished,
 )
+from app.domain.policy import CONFIG_PATH
 from app.domain.tenant import Repository, Sender
 
-CONFIG_PATH = ".github/heal.yml"
 COMMAND = "/heal"
 BRANCHES = "refs/heads/"
 MAX_COMMAND_WORDS = 20
