@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+GITHUB = "github"  # the sources of deliveries that are told apart by more than what reads them
+OBSERVATIONS = "observations"
+
 
 class DeliveryState(StrEnum):
     READY = "ready"

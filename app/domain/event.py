@@ -1,11 +1,27 @@
 """What happened, normalised, free of its transport."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from app.domain.outcome import FAILED
+from app.domain.signal import Alert, Series
 from app.domain.tenant import Repository, Sender
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a repository an event points. Without a run `run_id` is 0, without a commit `head_sha` is ""."""
+
+    branch: str
+    head_sha: str = ""
+    run_id: int = 0
+    attempt: int = 0
+    workflow_path: str = ""
+    url: str = ""
+    started_at: datetime | None = None
+    from_fork: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +54,19 @@ class RunFinished(Event):
         """`workflow_run.failed` or `workflow_run.succeeded`; other conclusions keep their own name."""
         words = {"success": "succeeded", **dict.fromkeys(FAILED, "failed")}
         return f"workflow_run.{words.get(self.conclusion, self.conclusion)}"
+
+    @property
+    def place(self) -> Place:
+        return Place(
+            branch=self.head_branch,
+            head_sha=self.head_sha,
+            run_id=self.run_id,
+            attempt=self.attempt,
+            workflow_path=self.workflow_path,
+            url=self.url,
+            started_at=self.started_at,
+            from_fork=self.from_fork,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +101,83 @@ class PullClosed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfigPushed(Event):
-    """`push` that touched `.github/heal.yml`, on any branch."""
+class Pushed(Event):
+    """`push` to a branch. `paths` are those its commits touched; `complete` is False where GitHub left some out (a long
+    list of commits, a branch moved by force). `before` is "" for a new branch."""
 
-    kind: ClassVar[str] = "push.config"
+    kind: ClassVar[str] = "push"
     branch: str
+    before: str
     head_sha: str
+    paths: frozenset[str] = frozenset()
+    complete: bool = True
+    url: str = ""
+
+    def may_touch(self, path: str) -> bool:
+        return path in self.paths or not self.complete
+
+    @property
+    def place(self) -> Place:
+        return Place(branch=self.branch, head_sha=self.head_sha, url=self.url)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _OnDefaultBranch(Event):
+    @property
+    def place(self) -> Place:
+        return Place(branch=self.repository.default_branch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityAlertChanged(_OnDefaultBranch):
+    """`dependabot_alert.*`, `code_scanning_alert.*`, `secret_scanning_alert.*`.
+
+    `source` is `dependabot`, `code_scanning` or `secret_scanning`; `rule` the advisory (GHSA-…), the tool's rule or the
+    type of secret; `severity` GitHub's word; `details` what only that source tells. Never the secret itself.
+    """
+
+    kind: ClassVar[str] = "security_alert"
+    source: str
+    number: int
+    open: bool
+    rule: str
+    severity: str = ""
+    summary: str = ""
+    url: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertsReported(_OnDefaultBranch):
+    """Alertmanager (or a CloudEvents source) says what fires and what is over."""
+
+    kind: ClassVar[str] = "alerts"
+    alerts: tuple[Alert, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplesReported(_OnDefaultBranch):
+    """Samples of resources: memory, disk, queues, as an agent or a source of CloudEvents sends them."""
+
+    kind: ClassVar[str] = "samples"
+    series: tuple[Series, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelObserved(_OnDefaultBranch):
+    """Observations of a model were taken into one of its windows. `window` is that window's id."""
+
+    kind: ClassVar[str] = "model.observed"
+    model: str
+    window: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked(_OnDefaultBranch):
+    """The schedule: time to look at what sends no events."""
+
+    kind: ClassVar[str] = "schedule.tick"
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,4 +197,7 @@ class Ignored:
     reason: str
 
 
-AnyEvent = RunFinished | ButtonPressed | CommandGiven | PullClosed | ConfigPushed | InstallationChanged
+Observable = RunFinished | Pushed | SecurityAlertChanged | AlertsReported | SamplesReported | ModelObserved | Ticked
+"""The events that detectors look at."""
+
+AnyEvent = Observable | ButtonPressed | CommandGiven | PullClosed | InstallationChanged

@@ -41,7 +41,9 @@ class Finding:
 
     `kind` is the cause (`host_oom`, `network_transient`, …, `unknown`); `subject` is where (workflow and job);
     `fingerprint` is equal for the same cause in the same place across runs and machines; `confidence` is 0…1;
-    `ladder` holds the remedies from the gentlest to the last resort, empty when nothing may be changed.
+    `ladder` holds the remedies from the gentlest to the last resort, empty when nothing may be changed; `job` is the
+    one whose log is shown, `jobs` are all of the run that failed for this cause. Not `actionable`: not sure enough, for
+    causes of this kind, to be repaired without a person.
     """
 
     detector: str
@@ -55,6 +57,28 @@ class Finding:
     lines: tuple[EvidenceLine, ...] = ()
     ladder: tuple[Remedy, ...] = ()
     job: str = ""
+    jobs: tuple[str, ...] = ()
+    actionable: bool = True
+
+    @property
+    def failed_jobs(self) -> tuple[str, ...]:
+        """The jobs that must pass again."""
+        return self.jobs or (self.job,)
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """A detector looked at `subject`, and it is well: what it had found there (of these kinds; none named: of all) is
+    over, `but` for the fingerprints that it still finds. With `only`, just that fingerprint is over; with `unless`,
+    nothing whose facts have that member: somebody else tells when that is over. `why` says what was seen."""
+
+    detector: str
+    subject: str
+    kinds: frozenset[str] = frozenset()
+    why: str = ""
+    but: frozenset[str] = frozenset()
+    only: str = ""
+    unless: str = ""
 
 
 _VOLATILE = (

@@ -83,6 +83,7 @@ _NEXT: dict[tuple[State, Signal], State] = {
     # the world mends itself
     (State.OPEN, Signal.RECOVERED): State.RECOVERED,
     (State.OBSERVED, Signal.RECOVERED): State.RECOVERED,
+    (State.REPAIRING, Signal.RECOVERED): State.RECOVERED,  # only of what has no run, before anything was begun
     (State.AWAITING_APPROVAL, Signal.RECOVERED): State.RECOVERED,
     (State.ESCALATED, Signal.RECOVERED): State.RECOVERED,
     (State.DISMISSED, Signal.RECOVERED): State.RECOVERED,
@@ -99,6 +100,16 @@ def step(state: State, signal: Signal) -> State:
 
 def allows(state: State, signal: Signal) -> bool:
     return (state, signal) in _NEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """How often a cause was seen before, counted in runs, and by which action it was healed last."""
+
+    runs: int = 0
+    healed_by: str = ""
+    pull: int | None = None
+    healed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Any
 
 from app.domain.finding import Finding, Remedy
+from app.domain.model import ModelRules, Query
+from app.domain.signature import TeamSignature
 
 
 class Mode(StrEnum):
@@ -31,7 +34,9 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A repository's rules. `origin` says for each dotted key which file (or "default") its value came from;
-    `confidence` is the least confidence of single detectors, in place of `min_confidence`."""
+    `confidence` is the least confidence of single detectors, in place of `min_confidence`; `settings` are those of
+    single detectors, checked against their own; `models` are the team's; `queries` are asked of Prometheus, by the name
+    of the series; `signatures` are how failures of the team's own show."""
 
     mode: Mode = Mode.OBSERVE
     detectors: Mapping[str, Mode] = field(default_factory=dict)
@@ -41,9 +46,13 @@ class Policy:
     protected_paths: tuple[str, ...] = (".github/**", "**/CODEOWNERS", "CODEOWNERS")
     min_confidence: float = 0.7
     confidence: Mapping[str, float] = field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     proof_deadline_s: int = 6 * 3600
     watch_s: int = 7 * 24 * 3600
     paused: bool = False
+    models: Mapping[str, ModelRules] = field(default_factory=dict)
+    queries: Mapping[str, Query] = field(default_factory=dict)
+    signatures: tuple[TeamSignature, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -172,9 +181,12 @@ def decide(
     stopped_by = [check for check in trace if not check.passed]
     if stopped_by:
         return Decision(Verdict.LEAVE, stopped_by[0].detail, mode, remedy, tuple(trace))
-    if mode is Mode.AUTO:
-        return Decision(Verdict.ACT, "Every rule allows it.", mode, remedy, tuple(trace))
-    return Decision(Verdict.ASK, f"The mode is {mode}: a person decides.", mode, remedy, tuple(trace))
+    if mode is not Mode.AUTO:
+        return Decision(Verdict.ASK, f"The mode is {mode}: a person decides.", mode, remedy, tuple(trace))
+    certain = _certainty(finding, remedy)
+    verdict = Verdict.ACT if certain.passed else Verdict.ASK
+    reason = "Every rule allows it." if certain.passed else certain.detail
+    return Decision(verdict, reason, mode, remedy, (*trace, certain))
 
 
 def _app_switch(history: History) -> Check:
@@ -209,6 +221,14 @@ def _confidence(finding: Finding, policy: Policy) -> Check:
     least = policy.confidence.get(finding.detector, policy.min_confidence)
     enough = finding.confidence >= least
     return Check("confidence", enough, f"The confidence is {finding.confidence:.2f}; {least:.2f} or more is asked for.")
+
+
+def _certainty(finding: Finding, remedy: Remedy) -> Check:
+    """Whether a repair may go ahead without a person. Telling a person may always."""
+    if finding.actionable or remedy.action == ISSUE:
+        return Check("certainty", True, f"{finding.kind} is certain enough to be acted on.")
+    detail = f"{finding.kind} is not certain enough to be acted on without a person."
+    return Check("certainty", False, detail)
 
 
 def _mode_in_force(key: str, mode: Mode, policy: Policy) -> Check:

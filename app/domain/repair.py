@@ -75,11 +75,16 @@ class Proof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What a repair was decided for: it acts on this attempt of this run, at this commit, or not at all."""
+    """What a repair was decided for: it acts on this attempt of this run, at this commit, or not at all.
+
+    `jobs` of the workflow at `workflow_path` must pass to prove it, whatever else the incident has been seen in since.
+    """
 
     run_id: int = 0
     attempt: int = 0
     head_sha: str = ""
+    workflow_path: str = ""
+    jobs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from app.domain.evidence import Annotation, Job
+from app.domain.fleet import Runner
 from app.domain.outcome import Conclusion
 from app.domain.tenant import Repository
 
@@ -31,6 +32,16 @@ class FileText:
     path: str
     text: str
     blob_sha: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file that differs between two commits. `status` is GitHub's word (added, modified, removed, renamed, …);
+    `patch` is a unified diff without its head, "" for binary files and where it is too long for GitHub."""
+
+    path: str
+    status: str
+    patch: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,15 @@ class CheckText:
     details_url: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a job uploaded: an archive of files."""
+
+    id: int
+    name: str
+    size_bytes: int
+
+
 class Forge(Protocol):
     """One repository, through one installation.
 
@@ -82,14 +102,27 @@ class Forge(Protocol):
 
     # reading
     def run(self, run_id: int) -> RunInfo: ...
-    def runs(self, *, head_sha: str) -> list[RunInfo]:
-        """The runs of a commit, newest first, at most 100."""
+    def runs(self, *, head_sha: str = "", branch: str = "", conclusion: str = "") -> list[RunInfo]:
+        """The runs of a commit, on a branch, with a conclusion ("": of any), newest first, at most 100."""
+        ...
+
+    def runners(self) -> list[Runner]:
+        """The repository's own self-hosted runners, at most 100. Refused without the permission *administration*."""
         ...
 
     def jobs(self, run_id: int, attempt: int) -> list[Job]: ...
     def annotations(self, job: Job) -> list[Annotation]: ...
     def job_log(self, job: Job) -> AbstractContextManager[BinaryIO]:
         """The raw log as a stream (spooled to disk, never whole in memory). Raises Refused when it has expired."""
+        ...
+
+    def artifacts(self, run_id: int) -> list[Artifact]:
+        """What the run's jobs uploaded, at most 100."""
+        ...
+
+    def artifact_files(self, artifact: Artifact, *, most_bytes: int) -> dict[str, bytes]:
+        """Its files by name, at most 100 and `most_bytes` in all: what is more is left out. Raises Refused when it has
+        expired, Malformed for what is no archive."""
         ...
 
     def branch_head(self, branch: str) -> str | None: ...
@@ -108,7 +141,23 @@ class Forge(Protocol):
         """All file paths of a commit's tree (GitHub truncates at 100,000)."""
         ...
 
+    def content(self, path: str, ref: str, *, most_bytes: int) -> bytes | None:
+        """A file's bytes, binary or not; None if absent, a link or larger than that (GitHub ends at 100 MB)."""
+        ...
+
+    def changes(self, base: str, head: str) -> list[FileChange]:
+        """What `head` has changed since it left `base`; GitHub lists the first 300 files."""
+        ...
+
+    def archive(self, ref: str) -> AbstractContextManager[BinaryIO]:
+        """The commit's files as a .tar.gz (spooled to disk, cut off at 100 MB), all under one folder."""
+        ...
+
     def pull(self, number: int) -> Pull: ...
+    def open_pulls_by(self, login: str) -> list[Pull]:
+        """The open pull requests of one account, newest first; of the repository's newest 100."""
+        ...
+
     def permission(self, login: str) -> str:
         """`admin`, `write`, `read` or `none`."""
         ...

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from app.domain.event import RunFinished
+from app.domain.event import Observable
 from app.domain.evidence import Evidence, EvidenceBag
-from app.domain.finding import Finding
+from app.domain.finding import Clear, Finding
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
 from app.domain.policy import Policy
@@ -19,13 +19,20 @@ from app.ports.resolver import Resolver
 
 
 class Detector(Protocol):
-    """Pure: looks at an event and its evidence, and claims findings. No network, database, clock, chance or files."""
+    """Pure: looks at an event and its evidence, and claims findings. No network, database, clock, chance or files.
+
+    A `Clear` says that something is well; silence says nothing. Evidence that an event has none of is not in the bag.
+    `Settings`, where there are any, is what heal.yml may say at `detectors.<kind>.settings`; every field has a default.
+    """
 
     kind: str
     reacts_to: frozenset[str]
     needs: frozenset[type[Evidence]]
 
-    def detect(self, event: RunFinished, evidence: EvidenceBag) -> Iterator[Finding]: ...
+    @property
+    def Settings(self) -> type[BaseModel] | None: ...  # noqa: N802 - it is a class
+
+    def detect(self, event: Observable, evidence: EvidenceBag) -> Iterator[Finding | Clear]: ...
 
 
 @dataclass(frozen=True)

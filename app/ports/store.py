@@ -8,10 +8,11 @@ from typing import Any, Protocol
 
 from app.domain.delivery import Delivery, DeliveryState, Kept
 from app.domain.effect import Effect
-from app.domain.incident import Incident
+from app.domain.incident import Incident, Past
 from app.domain.policy import History, Switch
 from app.domain.repair import Repair
 from app.domain.tenant import Repository
+from app.ports.models import Models
 from app.ports.queue import Work
 
 
@@ -58,8 +59,16 @@ class Record:
 class Ledger(Protocol):
     """One transaction. Nothing in it is visible to anyone before the `with` block ends without an error."""
 
+    @property
+    def models(self) -> Models:
+        """Models, their windows, kept samples."""
+        ...
+
     # deliveries
     def delivery(self, delivery_id: int) -> Delivery: ...
+    def drop_body(self, delivery_id: int, headers: Mapping[str, str]) -> None:
+        """What was taken in is not kept as it came; `headers` says what became of it."""
+
     def finish_delivery(self, delivery_id: int, state: DeliveryState, reason: str = "") -> None: ...
 
     # tenants
@@ -85,6 +94,10 @@ class Ledger(Protocol):
     def find_incident(self, repository_id: int, fingerprint: str) -> Incident | None: ...
     def add_incident(self, incident: Incident) -> Incident:
         """With its id. If another transaction opened the same (repository, fingerprint) first, that one is returned."""
+        ...
+
+    def past(self, repository_id: int, kind: str, fingerprint: str, run_id: int) -> Past:
+        """What is known of a finding's fingerprint in the repository, on whichever branch, but for this run."""
         ...
 
     def save_incident(self, incident: Incident) -> None: ...
@@ -159,8 +172,14 @@ class Store(Protocol):
         """Which of these deliveries are kept here."""
         ...
 
+    def repositories(self) -> list[Repository]:
+        """Those on which the App is installed now."""
+        ...
+
     def prune(self, *, older_than_s: float) -> int:
-        """Drop the bodies of finished deliveries older than that (the GUID stays, as a tombstone); how many."""
+        """Drop the bodies of finished deliveries older than that (the GUID stays, as a tombstone); how many. Those of
+        the schedule are dropped whole: their period is over. So is what is kept of the models, series and tokens of
+        repositories that the App was removed from that long ago."""
         ...
 
     def begin(self, lease: Lease | None = None) -> AbstractContextManager[Ledger]:
