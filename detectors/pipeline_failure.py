@@ -2,24 +2,30 @@
 
 from collections.abc import Iterator
 
-from app.domain.event import RunFinished
+from app.domain.event import Observable, RunFinished
 from app.domain.evidence import Evidence, EvidenceBag, JobLogs
 from app.domain.finding import Finding
-from detectors.claim import KEPT_DIGITS, claim
+from detectors.claim import KEPT_DIGITS, Claim, claimed
 from detectors.diagnosis import diagnose
+from detectors.team import knowledge
 
 
 class PipelineFailure:
-    """Claims one finding for each failed job, `unknown` included; dependency trouble is left to DependencyConflict."""
+    """Claims one finding for each cause, `unknown` included; DependencyConflict and ResourceConstraint claim theirs."""
 
     kind = "pipeline_failure"
     reacts_to = frozenset({"workflow_run.failed"})
+    Settings = None
     needs: frozenset[type[Evidence]] = frozenset({JobLogs})
 
-    def detect(self, event: RunFinished, evidence: EvidenceBag) -> Iterator[Finding]:
-        logs = evidence.get(JobLogs)
+    def detect(self, event: Observable, evidence: EvidenceBag) -> Iterator[Finding]:
+        if isinstance(event, RunFinished):
+            yield from claimed(self.kind, event, self._claims(evidence))
+
+    def _claims(self, evidence: EvidenceBag) -> Iterator[Claim]:
+        logs, known = evidence.get(JobLogs), knowledge(evidence)
         for log in logs.logs if logs else ():
-            cause = diagnose(log)[0]
-            if cause.signature is None or cause.signature.detector == self.kind:
-                key = cause.key.translate(KEPT_DIGITS) if cause.signature else cause.key
-                yield claim(self.kind, event, log.job, cause, cause.facts, key)
+            for cause in diagnose(log, known)[:1]:
+                if cause.signature is None or cause.signature.detector == self.kind:
+                    key = cause.key.translate(KEPT_DIGITS) if cause.signature else cause.key
+                    yield Claim(log.job, cause, cause.facts, key)
