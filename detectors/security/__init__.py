@@ -1,0 +1,1 @@
+"""What is dangerous in what a repository uses, holds and says. Pure."""
