@@ -28,6 +28,7 @@ _KNOWN = re.compile(
     | (?<![A-Za-z0-9])sk-[A-Za-z0-9_-]{16,}+                    # OpenAI and its kin
     | (?<![A-Za-z0-9])[rs]k_(?:live|test)_[A-Za-z0-9]{10,}+     # Stripe
     | (?<![A-Za-z0-9])glpat-[A-Za-z0-9_-]{16,}+                 # GitLab
+    | (?<![A-Za-z0-9])heal_[A-Za-z0-9_-]{32,}+                  # our own
     | (?<![A-Za-z0-9])pypi-[A-Za-z0-9_-]{32,}+
     | (?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{30,}+                   # Google
     """,
