@@ -24,6 +24,8 @@ _MAX_LINE = 2_000
 _MAX_EXPLANATION = 8_000
 _PYTHON = re.compile(r"3\.\d{1,2}(?:\.\d{1,3})?")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;]+)", re.MULTILINE)
+_BUILDS = "building from source is disabled"
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # of an index behind a certificate authority of one's own
 _NO_ANSWER = re.compile(
     r"failed to fetch|error sending request|error decoding response|request failed|connection|timed out|dns error"
     r"|status (?:client|server) error",
@@ -67,6 +69,8 @@ class UvResolver:
             code, out, err = self._run(home, self._command(python))
         if code == 0:
             return Resolution(True, tuple(_PIN.findall(out)))
+        if _BUILDS in err:
+            raise Refused("some of it is published as source only, and nothing is built here to look into it")
         if "No solution found" in err:
             return Resolution(False, explanation=_tidy(err, folder))
         if _NO_ANSWER.search(err):
@@ -91,6 +95,7 @@ class UvResolver:
             "UV_CACHE_DIR": self._cache.name,
             "UV_DEFAULT_INDEX": self._index_url,
             "UV_HTTP_RETRIES": "1",  # whoever asked comes back later by itself
+            **{name: os.environ[name] for name in _CERTIFICATES if name in os.environ},
         }
         process = subprocess.Popen(
             limited,

@@ -1,5 +1,6 @@
 """One repository on GitHub, through one installation of the App."""
 
+import base64
 import posixpath
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import quote
 
 import requests
+from github.Artifact import Artifact as WorkflowArtifact
 from github.CheckRun import CheckRun
 from github.ContentFile import ContentFile
 from github.GithubObject import GithubObject, NotSet, Opt
@@ -21,18 +23,25 @@ from github.IssueComment import IssueComment
 from github.PaginatedList import PaginatedList
 from github.PullRequest import PullRequest
 from github.Repository import Repository as RemoteRepository
+from github.SelfHostedActionsRunner import SelfHostedActionsRunner
 from github.WorkflowJob import WorkflowJob
 from github.WorkflowRun import WorkflowRun
 
+from app.adapters.github.artifacts import files_of
 from app.adapters.github.client import Absent, Client, Invalid
 from app.domain.errors import Malformed, Refused, Unreachable
 from app.domain.evidence import Annotation, Job, JobStep
+from app.domain.fleet import Runner
 from app.domain.tenant import Repository
-from app.ports.forge import CheckText, FileText, Pull, RunInfo
+from app.ports.forge import Artifact, CheckText, FileChange, FileText, Pull, RunInfo
 
 MOST_RUNS = 100
+MOST_RUNNERS = 100
 MAX_FILE_BYTES = 1 << 20
 MAX_LOG_BYTES = 200_000_000
+MAX_ARCHIVE_BYTES = 100_000_000
+MOST_PULLS = 100
+MOST_ARTIFACTS = 100
 LOG_IN_MEMORY_BYTES = 8_000_000
 MAX_CHECK_BYTES = 65_535
 MAX_ANNOTATIONS = 50
@@ -80,9 +89,15 @@ class GitHubForge:
     def run(self, run_id: int) -> RunInfo:
         return _run(self._remote.get_workflow_run(run_id))
 
-    def runs(self, *, head_sha: str) -> list[RunInfo]:
-        found = self._list(WorkflowRun, "/actions/runs", {"head_sha": head_sha}, "workflow_runs")
+    def runs(self, *, head_sha: str = "", branch: str = "", conclusion: str = "") -> list[RunInfo]:
+        asked = {"head_sha": head_sha, "branch": branch, "status": conclusion}
+        wanted = {name: value for name, value in asked.items() if value}
+        found = self._list(WorkflowRun, "/actions/runs", wanted, "workflow_runs")
         return [_run(run) for run in islice(found, MOST_RUNS)]
+
+    def runners(self) -> list[Runner]:
+        found = self._list(SelfHostedActionsRunner, "/actions/runners", {}, "runners")
+        return [_runner(runner) for runner in islice(found, MOST_RUNNERS)]
 
     def jobs(self, run_id: int, attempt: int) -> list[Job]:
         found = self._list(WorkflowJob, f"/actions/runs/{run_id}/attempts/{attempt}/jobs", {}, "jobs")
@@ -98,35 +113,54 @@ class GitHubForge:
     @contextmanager
     def job_log(self, job: Job) -> Iterator[BinaryIO]:
         """The raw log, cut off after 200 MB. GitHub answers with a link that lives a minute."""
-        call = f"GET {self._path}/actions/jobs/{job.id}/logs"
-        _, headers, _ = self._client.requestJson("GET", f"{self._path}/actions/jobs/{job.id}/logs")
+        with self._behind_link(f"/actions/jobs/{job.id}/logs", MAX_LOG_BYTES) as log:
+            yield log
+
+    def artifacts(self, run_id: int) -> list[Artifact]:
+        found = self._list(WorkflowArtifact, f"/actions/runs/{run_id}/artifacts", {}, "artifacts")
+        kept = (artifact for artifact in islice(found, MOST_ARTIFACTS) if not artifact.expired)
+        return [Artifact(artifact.id, artifact.name, artifact.size_in_bytes) for artifact in kept]
+
+    def artifact_files(self, artifact: Artifact, *, most_bytes: int) -> dict[str, bytes]:
+        with self._behind_link(f"/actions/artifacts/{artifact.id}/zip", most_bytes) as packed:
+            return files_of(packed, most_bytes=most_bytes)
+
+    @contextmanager
+    def archive(self, ref: str) -> Iterator[BinaryIO]:
+        with self._behind_link(f"/tarball/{quote(ref, safe='')}", MAX_ARCHIVE_BYTES) as packed:
+            yield packed
+
+    @contextmanager
+    def _behind_link(self, path: str, most_bytes: int) -> Iterator[BinaryIO]:
+        call = f"GET {self._path}{path}"
+        _, headers, _ = self._client.requestJson("GET", f"{self._path}{path}")
         link = headers.get("location")
         if not link:
-            raise Unreachable(f"{call}: GitHub gave no link to the log")
-        with tempfile.SpooledTemporaryFile(LOG_IN_MEMORY_BYTES) as log:
-            self._download(link, log, call)
-            log.seek(0)
-            yield cast(BinaryIO, log)
+            raise Unreachable(f"{call}: GitHub gave no link to it")
+        with tempfile.SpooledTemporaryFile(LOG_IN_MEMORY_BYTES) as spooled:
+            self._download(link, spooled, call, most_bytes)
+            spooled.seek(0)
+            yield cast(BinaryIO, spooled)
 
-    def _download(self, link: str, into: Any, call: str) -> None:
+    def _download(self, link: str, into: Any, call: str, most_bytes: int) -> None:
         """Without our token, also without one from a .netrc: the link carries its own right of access."""
         try:
             with requests.Session() as session:
                 session.auth = _no_auth
                 with session.get(link, stream=True, timeout=self._timeout_s) as answer:
                     if answer.status_code >= 500:
-                        raise Unreachable(f"{call}: the log's store answers {answer.status_code}")
+                        raise Unreachable(f"{call}: the store behind it answers {answer.status_code}")
                     if answer.status_code >= 400:
-                        raise Refused(f"{call}: the log has expired ({answer.status_code})")
-                    left = MAX_LOG_BYTES
+                        raise Refused(f"{call}: it has expired ({answer.status_code})")
+                    left = most_bytes
                     for piece in answer.iter_content(1 << 16):
                         into.write(piece[:left])
                         left -= len(piece)
                         if left <= 0:
                             return
         except requests.RequestException as error:
-            # Not the error's own text, nor its chain: it quotes the link, which opens the log to whoever reads it.
-            raise Unreachable(f"{call}: the log could not be downloaded ({type(error).__name__})") from None
+            # Not the error's own text, nor its chain: it quotes the link, which opens the file to whoever reads it.
+            raise Unreachable(f"{call}: it could not be downloaded ({type(error).__name__})") from None
 
     def branch_head(self, branch: str) -> str | None:
         ref = self._ref(branch)
@@ -150,8 +184,32 @@ class GitHubForge:
         tree = self._remote.get_git_tree(ref, recursive=True).tree
         return sorted(entry.path for entry in tree if entry.type == "blob")
 
+    def content(self, path: str, ref: str, *, most_bytes: int) -> bytes | None:
+        if not _is_plain(path):
+            return None
+        try:
+            found = self._remote.get_contents(path, ref)
+        except Absent:
+            return None
+        if isinstance(found, list) or found.type != "file" or found.size > most_bytes:
+            return None
+        if found.encoding == "base64":
+            return found.decoded_content
+        return base64.b64decode(self._remote.get_git_blob(found.sha).content)  # above 1 MB only its blob has it
+
+    def changes(self, base: str, head: str) -> list[FileChange]:
+        between = f"{quote(base, safe='')}...{quote(head, safe='')}"
+        _, found = self._client.requestJsonAndCheck("GET", f"{self._path}/compare/{between}")
+        files = found.get("files") or () if isinstance(found, dict) else ()
+        return [FileChange(file["filename"], file["status"], file.get("patch") or "") for file in files]
+
     def pull(self, number: int) -> Pull:
         return self._pull(self._remote.get_pull(number))
+
+    def open_pulls_by(self, login: str) -> list[Pull]:
+        found = self._remote.get_pulls(state="open", sort="created", direction="desc")
+        newest = islice(found, MOST_PULLS)
+        return [self._pull(pull) for pull in newest if pull.user is not None and pull.user.login == login]
 
     def permission(self, login: str) -> str:
         try:
@@ -332,8 +390,13 @@ def _remote(client: Client, path: str) -> RemoteRepository:
     return RemoteRepository(client, {}, {"url": path}, completed=True)
 
 
+def _is_plain(path: str) -> bool:
+    """Inside the repository, and spelt the one way it can be."""
+    return posixpath.normpath(path) == path and not path.startswith(("/", ".."))
+
+
 def _file(where: RemoteRepository, path: str, ref: Opt[str], strict: bool) -> FileText | None:
-    if posixpath.normpath(path) != path or path.startswith(("/", "..")):
+    if not _is_plain(path):
         return None
     try:
         found = where.get_contents(path, ref)
@@ -385,6 +448,22 @@ def _job(job: WorkflowJob) -> Job:
         steps=tuple(JobStep(step.number, step.name, step.conclusion or "") for step in job.steps or ()),
         url=job.html_url or "",
         runner=job.runner_name or "",
+        runner_group=job.runner_group_name or "",
+        labels=tuple(job.labels or ()),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        completed_at=job.completed_at,
+    )
+
+
+def _runner(runner: SelfHostedActionsRunner) -> Runner:
+    return Runner(
+        id=runner.id,
+        name=runner.name,
+        online=runner.status == "online",
+        busy=bool(runner.busy),
+        ephemeral=bool(runner.ephemeral),
+        labels=frozenset(str(label.get("name", "")) for label in runner.labels or ()),
     )
 
 

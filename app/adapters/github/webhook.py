@@ -8,23 +8,26 @@ import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import orjson
 
+from app.adapters.github.alerts import read_alert
 from app.domain.delivery import Delivery
 from app.domain.errors import Malformed
 from app.domain.event import (
     AnyEvent,
     ButtonPressed,
     CommandGiven,
-    ConfigPushed,
     Ignored,
     InstallationChanged,
     PullClosed,
+    Pushed,
     RunFinished,
+    SecurityAlertChanged,
 )
-from app.domain.policy import CONFIG_PATH
+from app.domain.incident import FIX_BRANCHES
 from app.domain.tenant import Repository, Sender
 
 COMMAND = "/heal"
@@ -190,26 +193,49 @@ def _pushed(content: Json, installation_id: int, _: int) -> AnyEvent | Ignored:
         return Ignored("a push of something other than a branch")
     if content.get("deleted") is True:
         return Ignored("a branch was deleted")
-    if not _may_touch_config(content):
-        return Ignored(f"a push that does not touch {CONFIG_PATH}")
-    return ConfigPushed(
+    if ref.startswith(BRANCHES + FIX_BRANCHES):
+        return Ignored("a push to one of the bot's own branches")
+    commits = _list(content, "commits")
+    shortened = len(commits) == _SHORTENED[0] or len(commits) >= _SHORTENED[1]
+    before = _text(content, "before")
+    return Pushed(
         repository=_repository(content, installation_id),
         sender=_sender(content),
         branch=ref.removeprefix(BRANCHES),
+        before="" if content.get("created") is True or not before.strip("0") else before,
         head_sha=_needed_text(content, "after"),
+        paths=frozenset(
+            path
+            for commit in commits
+            if isinstance(commit, dict)
+            for member in ("added", "modified", "removed")
+            for path in _list(commit, member)
+            if isinstance(path, str)
+        ),
+        complete=not (shortened or content.get("forced") is True),
+        url=_text(content, "compare"),
     )
 
 
-def _may_touch_config(content: Json) -> bool:
-    """Also True where the payload cannot tell: its list of commits was shortened, or the branch was moved by force."""
-    commits = _list(content, "commits")
-    if len(commits) == _SHORTENED[0] or len(commits) >= _SHORTENED[1] or content.get("forced") is True:
-        return True
-    return any(
-        CONFIG_PATH in _list(commit, member)
-        for commit in commits
-        if isinstance(commit, dict)
-        for member in ("added", "modified", "removed")
+def _alert_changed(source: str, content: Json, installation_id: int, _: int) -> AnyEvent | Ignored:
+    found = read_alert(source, _text(content, "action"), content)
+    if found is None:
+        return Ignored("an alert that does not say what it is about")
+    repository = _repository(content, installation_id)
+    if found.branch not in ("", repository.default_branch):
+        return Ignored("an alert about another branch than the default one")
+    alert = _needed(content, "alert")
+    return SecurityAlertChanged(
+        repository=repository,
+        sender=_sender(content),
+        source=source,
+        number=_needed_id(alert, "number"),
+        open=found.open,
+        rule=found.rule,
+        severity=found.severity,
+        summary=found.summary,
+        url=_text(alert, "html_url"),
+        details=found.details,
     )
 
 
@@ -229,6 +255,9 @@ _READERS: Mapping[tuple[str, str], Callable[[Json, int, int], AnyEvent | Ignored
     ("issue_comment", "created"): _command_given,
     ("pull_request", "closed"): _pull_closed,
     ("push", ""): _pushed,
+    ("dependabot_alert", ""): partial(_alert_changed, "dependabot"),
+    ("code_scanning_alert", ""): partial(_alert_changed, "code_scanning"),
+    ("secret_scanning_alert", ""): partial(_alert_changed, "secret_scanning"),
     ("installation", ""): _installation_changed,
     ("installation_repositories", ""): _installation_changed,
 }
