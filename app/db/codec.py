@@ -34,6 +34,8 @@ def finding_to_json(finding: Finding) -> Json:
         ],
         "ladder": [remedy_to_json(remedy) for remedy in finding.ladder],
         "job": finding.job,
+        "jobs": list(finding.jobs),
+        "actionable": finding.actionable,
     }
 
 
@@ -53,6 +55,8 @@ def finding_from_json(data: Mapping[str, Any]) -> Finding:
         ),
         ladder=tuple(remedy_from_json(remedy) for remedy in data.get("ladder", ())),
         job=data.get("job", ""),
+        jobs=tuple(data.get("jobs", ())),
+        actionable=data.get("actionable", True),
     )
 
 

@@ -28,6 +28,7 @@ from sqlalchemy import delete as delete_from
 from app.db.dialect import insert, insert_for
 from app.db.engine import db_now
 from app.db.leases import FREED, ROWS, next_in
+from app.db.models import SqlModels
 from app.db.rows import (
     delivery_of,
     effect_of,
@@ -48,9 +49,9 @@ from app.db.tables import (
     SwitchRow,
     TimelineRow,
 )
-from app.domain.delivery import Delivery, DeliveryState
+from app.domain.delivery import OBSERVATIONS, Delivery, DeliveryState
 from app.domain.effect import Effect
-from app.domain.incident import ACTIVE, Incident, State
+from app.domain.incident import ACTIVE, Incident, Past, State
 from app.domain.policy import History, Switch
 from app.domain.repair import FINAL, Repair, RepairState, Verb
 from app.domain.tenant import Repository
@@ -76,13 +77,29 @@ class SqlLedger:
     def rings(self) -> Iterable[tuple[Work, int]]:
         return self._rings.keys()
 
+    @property
+    def models(self) -> SqlModels:
+        return SqlModels(self._connection)
+
     # deliveries
     def delivery(self, delivery_id: int) -> Delivery:
         return delivery_of(self._one(DeliveryRow, delivery_id))
 
+    def drop_body(self, delivery_id: int, headers: Mapping[str, str]) -> None:
+        this = update(DeliveryRow).where(DeliveryRow.id == delivery_id)
+        self._connection.execute(this.values(body=b"", headers=dict(headers)))
+
     def finish_delivery(self, delivery_id: int, state: DeliveryState, reason: str = "") -> None:
         finished = {"this": delivery_id, "state": state.value, "reason": reason}
         self._let_go(Work.DELIVERY, _finish_delivery(), finished)
+        if state is DeliveryState.IGNORED:
+            self._drop_ignored(DeliveryRow.id == delivery_id)
+
+    def _drop_ignored(self, *which: ColumnElement[bool]) -> None:
+        """Rows of a model's data are not kept where nothing will be made of them."""
+        ignored = DeliveryRow.state == DeliveryState.IGNORED.value
+        these = update(DeliveryRow).where(*which, ignored, DeliveryRow.source == OBSERVATIONS)
+        self._connection.execute(these.values(body=b"", headers={}))
 
     # tenants
     def remember_repository(self, repository: Repository) -> None:
@@ -110,6 +127,7 @@ class SqlLedger:
         self._connection.execute(gone.values(removed_at=db_now()))
         self._cancel(Work.DELIVERY, DeliveryRow.repository_id.in_(ids), DeliveryRow.state == DeliveryState.READY.value)
         unfinished = RepairRow.state.not_in([state.value for state in FINAL])
+        self._drop_ignored(DeliveryRow.repository_id.in_(ids))
         self._cancel(Work.REPAIR, RepairRow.repository_id.in_(ids), unfinished)
         self._cancel(Work.EFFECT, EffectRow.repository_id.in_(ids), EffectRow.state == "wanted")
         active = IncidentRow.state.in_([state.value for state in ACTIVE])
@@ -121,6 +139,7 @@ class SqlLedger:
         self.forget_repositories(list(self._connection.scalars(here)))
         ready = DeliveryRow.state == DeliveryState.READY.value
         self._cancel(Work.DELIVERY, DeliveryRow.installation_id == installation_id, ready)
+        self._drop_ignored(DeliveryRow.installation_id == installation_id)
         gone = update(InstallationRow).where(InstallationRow.id == installation_id)
         self._connection.execute(gone.values(removed_at=db_now()))
 
@@ -171,6 +190,20 @@ class SqlLedger:
         if found is None:
             raise LookupError(f"incident {incident.fingerprint} vanished while it was added")
         return found
+
+    def past(self, repository_id: int, kind: str, fingerprint: str, run_id: int) -> Past:
+        same = IncidentRow.finding["fingerprint"].as_string() == fingerprint
+        alike = select(IncidentRow.id).where(IncidentRow.repository_id == repository_id, IncidentRow.kind == kind, same)
+        seen_in = TimelineRow.data["run_id"].as_integer()
+        seen = select(func.count(func.distinct(seen_in))).where(
+            TimelineRow.incident_id.in_(alike), TimelineRow.kind == "found", seen_in != run_id
+        )
+        healed = select(RepairRow.action, RepairRow.pull_number, RepairRow.ended_at).where(
+            RepairRow.incident_id.in_(alike), RepairRow.state == RepairState.PROVEN, RepairRow.verb == Verb.APPLY
+        )
+        newest = healed.order_by(RepairRow.ended_at.desc(), RepairRow.id.desc()).limit(1)
+        last = self._connection.execute(newest).first()
+        return Past(self._connection.scalar(seen) or 0, *(last or ()))
 
     def save_incident(self, incident: Incident) -> None:
         changed = {"this": incident.id, **incident_values(incident)}

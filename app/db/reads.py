@@ -9,10 +9,13 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select
 
 from app.db.codec import finding_from_json
 from app.db.engine import reading
+from app.db.models import SqlModels
 from app.db.tables import DeliveryRow, IncidentRow, TimelineRow
 from app.domain.delivery import DeliveryState
+from app.domain.evidence import Observed
 from app.domain.finding import Finding
 from app.domain.incident import State
+from app.domain.model import Role
 
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -201,6 +204,22 @@ class Reads:
             earlier=len(entries) > TIMELINE,
         )
 
+    def compared(self, incident_id: int) -> tuple[Finding, Observed, Observed] | None:
+        """The incident of a model with its reference and the window that it speaks of, while all are kept."""
+        wanted = select(IncidentRow.finding, IncidentRow.repository_id).where(IncidentRow.id == incident_id)
+        with reading(self._engine) as connection:
+            row = connection.execute(wanted).one_or_none()
+            finding = finding_from_json(row.finding) if row is not None else None
+            if row is None or finding is None or "window" not in finding.facts:
+                return None
+            models = SqlModels(connection)
+            model = models.model(row.repository_id, str(finding.facts.get("model", "")))
+            if model is None:
+                return None
+            reference = next(iter(models.windows(model, role=Role.REFERENCE)), None)
+            current = models.window(model, Role.CURRENT, str(finding.facts["window"]))
+        return (finding, reference.observed, current.observed) if reference and current else None
+
     def deliveries(
         self, state: DeliveryState | None = None, repository: str = "", before: int | None = None, limit: int = PAGE
     ) -> DeliveryPage:
@@ -216,9 +235,10 @@ class Reads:
         lines = tuple(_delivery_line(row) for row in rows[:limit])
         return DeliveryPage(lines, lines[-1].id if len(rows) > limit else None)
 
-    def delivery(self, guid: str) -> DeliveryLine | None:
-        """The delivery of that GUID; the newest, should two sources have used the same one."""
-        wanted = select(*_DELIVERY).where(DeliveryRow.guid == guid).order_by(DeliveryRow.id.desc()).limit(1)
+    def delivery(self, guid: str, repository_id: int | None = None) -> DeliveryLine | None:
+        """The delivery of that GUID (of that repository); the newest, should two sources have used the same one."""
+        here = [] if repository_id is None else [DeliveryRow.repository_id == repository_id]
+        wanted = select(*_DELIVERY).where(DeliveryRow.guid == guid, *here).order_by(DeliveryRow.id.desc()).limit(1)
         rows = self._rows(wanted)
         return _delivery_line(rows[0]) if rows else None
 

@@ -16,7 +16,7 @@ from app.db.codec import (
     remedy_from_json,
     remedy_to_json,
 )
-from app.domain.delivery import Delivery
+from app.domain.delivery import GITHUB, OBSERVATIONS, Delivery
 from app.domain.effect import Effect, EffectKind
 from app.domain.incident import Incident, State
 from app.domain.repair import Intent, Repair, RepairState, Verb
@@ -36,8 +36,10 @@ def unpacked(body: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(body) if body else b""
 
 
-def mailbox_of(installation_id: int | None, repository_id: int | None) -> str:
-    return f"{installation_id or 0}:{repository_id or 0}"
+def mailbox_of(installation_id: int | None, repository_id: int | None, source: str = GITHUB) -> str:
+    """Observations and other signals stay in order among themselves; GitHub's deliveries do not wait for them."""
+    lane = {GITHUB: "", OBSERVATIONS: ":observations"}.get(source, ":signals")
+    return f"{installation_id or 0}:{repository_id or 0}{lane}"
 
 
 def delivery_of(row: Row[Any]) -> Delivery:
@@ -156,7 +158,7 @@ def repair_of(row: Row[Any]) -> Repair:
         undoes=row.undoes,
         state=RepairState(row.state),
         approved_by=row.approved_by,
-        intent=Intent(**row.intent),
+        intent=Intent(**{**row.intent, "jobs": tuple(row.intent.get("jobs", ()))}),
         plan=plan_from_json(row.plan),
         outcome=outcome_from_json(row.outcome),
         proof=row.proof,

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import zstandard
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, delete, exists, func, or_, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
@@ -33,16 +33,19 @@ from app.db.leases import (
     taking,
 )
 from app.db.ledger import SqlLedger
-from app.db.rows import ZSTD_LEVEL, delivery_of, mailbox_of, packed
-from app.db.tables import DeliveryRow, MarkRow, SecretRow, TurnRow, json_text, storable
-from app.domain.delivery import Delivery, DeliveryState, Kept
+from app.db.models import forget_removed
+from app.db.rows import ZSTD_LEVEL, delivery_of, mailbox_of, packed, repository_of
+from app.db.tables import DeliveryRow, MarkRow, RepositoryRow, SecretRow, TurnRow, json_text, storable
+from app.domain.delivery import OBSERVATIONS, Delivery, DeliveryState, Kept
 from app.domain.errors import Unreachable
 from app.domain.repair import FINAL
+from app.domain.tenant import Repository
 from app.ports.queue import Doorbell, Work
 from app.ports.store import Lease
 
 MAX_CRASHES = 3
 RETRY_CAP_S = 900.0
+_KEEP_MARKS_S = 90 * 24 * 3600.0  # since when a runner is away; those of runners that are gone are left behind
 SAFE_PART = 0.8  # of a lease: work stops before others may take the row
 
 _KEEP_POSTGRESQL = """
@@ -104,7 +107,9 @@ class SqlStore:
                 continue
             kept[name] = Kept(answer.id, answer.guid, fresh=False)  # a twin in the same batch is not fresh
             if answer.id not in behind:
-                rings.setdefault(mailbox_of(delivery.installation_id, delivery.repository_id), answer.id)
+                rings.setdefault(
+                    mailbox_of(delivery.installation_id, delivery.repository_id, delivery.source), answer.id
+                )
         for row_id in dict.fromkeys(rings.values()):
             self._doorbell.ring(Work.DELIVERY, row_id)
         return answers
@@ -116,11 +121,23 @@ class SqlStore:
     def prune(self, *, older_than_s: float) -> int:
         finished = DeliveryRow.state.in_([DeliveryState.DONE.value, DeliveryState.IGNORED.value])
         with writing(self._engine) as connection:
+            over = DeliveryRow.finished_at < db_now(-older_than_s)
+            # rows of a model's data are not kept, not even to be tried once more
+            dead = and_(DeliveryRow.source == OBSERVATIONS, DeliveryRow.buried_at < db_now(-older_than_s))
+            connection.execute(delete(DeliveryRow).where(finished, over, DeliveryRow.source == "schedule"))
+            forget_removed(connection, older_than_s)
+            gone = MarkRow.at < db_now(-_KEEP_MARKS_S)
+            connection.execute(delete(MarkRow).where(MarkRow.name.startswith("runner:", autoescape=True), gone))
             return connection.execute(
                 update(DeliveryRow)
-                .where(finished, DeliveryRow.finished_at < db_now(-older_than_s), func.length(DeliveryRow.body) > 0)
+                .where(or_(and_(finished, over), dead), func.length(DeliveryRow.body) > 0)
                 .values(body=b"", headers={})
             ).rowcount
+
+    def repositories(self) -> list[Repository]:
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(RepositoryRow).where(RepositoryRow.removed_at.is_(None)))
+            return [repository_of(row) for row in rows]
 
     # transactions
     @contextmanager
@@ -301,7 +318,7 @@ class SqlStore:
             [delivery.installation_id for delivery in deliveries],
             [delivery.repository_id for delivery in deliveries],
             [storable(delivery.repository) for delivery in deliveries],
-            [mailbox_of(delivery.installation_id, delivery.repository_id) for delivery in deliveries],
+            [mailbox_of(delivery.installation_id, delivery.repository_id, delivery.source) for delivery in deliveries],
             [json_text(dict(delivery.headers)) if delivery.headers else "{}" for delivery in deliveries],
             bodies,
             [delivery.received_at for delivery in deliveries],
@@ -382,7 +399,7 @@ def _keep_sqlite(connection: Connection, deliveries: Sequence[Delivery], bodies:
             installation_id=delivery.installation_id,
             repository_id=delivery.repository_id,
             repository=delivery.repository,
-            mailbox=mailbox_of(delivery.installation_id, delivery.repository_id),
+            mailbox=mailbox_of(delivery.installation_id, delivery.repository_id, delivery.source),
             headers=dict(delivery.headers),
             body=body,
             received_at=delivery.received_at or db_now(),

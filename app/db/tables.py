@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -95,6 +96,7 @@ class Base(DeclarativeBase):
         bytes: LargeBinary(),
         bool: Boolean(),
         int: Integer(),
+        float: Double(),
     }
 
 
@@ -333,3 +335,74 @@ class SecretRow(Base):
 
     name: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[bytes]
+
+
+class TokenRow(Base):
+    """`digest` is the SHA-256 of the token in hexadecimal; the token itself is kept nowhere."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (UniqueConstraint("digest"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[str] = mapped_column(String(16))
+    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id"), index=True)
+    scopes: Mapped[list[Any]]
+    name: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class ModelRow(Base):
+    """`curves` are the training curves of `run`, its newest one."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("repository_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    repository_id: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str]
+    run: Mapped[str] = mapped_column(default="", server_default="")
+    curves: Mapped[dict[str, Any]]
+    added_at: Mapped[datetime]
+
+
+class WindowRow(Base):
+    """What is kept of a window of a model's observations, or of its reference (`role`). No raw rows: `profile` and
+    `summary` are the JSON of domain.evidence.Observed, zstd-compressed, empty for none."""
+
+    __tablename__ = "model_windows"
+    __table_args__ = (UniqueConstraint("model_id", "role", "name"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    role: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str]
+    rows: Mapped[int] = mapped_column(BigInteger)
+    profile: Mapped[bytes]
+    summary: Mapped[bytes]
+    begun_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+
+
+class SeriesRow(Base):
+    """The latest samples of one quantity. `points` are (seconds, value), oldest first; `key` is a hash of name and
+    labels."""
+
+    __tablename__ = "series"
+    __table_args__ = (
+        UniqueConstraint("repository_id", "key"),
+        Index("ix_series_updated", "repository_id", "updated_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    repository_id: Mapped[int] = mapped_column(BigInteger)
+    key: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str]
+    labels: Mapped[dict[str, Any]]
+    limit: Mapped[float | None]
+    points: Mapped[list[Any]]
+    updated_at: Mapped[datetime]

@@ -1,5 +1,6 @@
 """Counts for probes and metrics."""
 
+import time
 from typing import Any
 
 from sqlalchemy import Engine, func, select
@@ -7,7 +8,11 @@ from sqlalchemy import Engine, func, select
 from app.db.engine import db_now, reading
 from app.db.leases import ROWS, ready
 from app.db.tables import DeliveryRow, EffectRow, IncidentRow, RepairRow
+from app.domain.fleet import Part
 from app.ports.queue import Work
+
+LATE_S = 300.0  # a row that has waited longer than this means that nobody works
+_SLOW_S = 5.0
 
 Counts = list[tuple[tuple[str, ...], int]]
 
@@ -42,3 +47,14 @@ class Vitals:
                 ]
                 for family, columns in _FAMILIES.items()
             }
+
+    def parts(self) -> list[Part]:
+        """The database and the workers, as they show from here."""
+        start = time.monotonic()
+        waits = {work: self.oldest_due_s(work) for work in Work}
+        took_s = time.monotonic() - start
+        work, longest_s = max(waits.items(), key=lambda pair: pair[1])
+        return [
+            Part("database", took_s < _SLOW_S, f"three questions took {took_s:.1f} s"),
+            Part("workers", longest_s < LATE_S, f"the oldest {work} waits for {longest_s:.0f} s"),
+        ]

@@ -1,4 +1,4 @@
-"""Deliveries, tenants, incidents, repairs, effects, timeline, switches, turns."""
+"""Deliveries, tenants, incidents, repairs, effects, timeline, switches, turns, tokens, models, series."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -273,12 +273,74 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_timeline"),
     )
     op.create_index("ix_timeline_incident", "timeline", ["incident_id", "id"])
+    op.create_table(
+        "tokens",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=True),
+        sa.Column("revoked_at", TIME, nullable=True),
+        sa.Column("last_used_at", TIME, nullable=True),
+        sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], name="fk_tokens_repository_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_tokens"),
+        sa.UniqueConstraint("digest", name="uq_tokens_digest"),
+    )
+    op.create_index("ix_tokens_repository_id", "tokens", ["repository_id"])
+    op.create_table(
+        "models",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("run", sa.Text(), server_default="", nullable=False),
+        sa.Column("curves", sa.JSON(), nullable=False),
+        sa.Column("added_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_models"),
+        sa.UniqueConstraint("repository_id", "name", name="uq_models_repository_id_name"),
+    )
+    op.create_table(
+        "model_windows",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("model_id", KEY, nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("profile", sa.LargeBinary(), nullable=False),
+        sa.Column("summary", sa.LargeBinary(), nullable=False),
+        sa.Column("begun_at", TIME, nullable=False),
+        sa.Column("updated_at", TIME, nullable=False),
+        sa.Column("closed_at", TIME, nullable=True),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_model_windows_model_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_model_windows"),
+        sa.UniqueConstraint("model_id", "role", "name", name="uq_model_windows_model_id_role_name"),
+    )
+    op.create_table(
+        "series",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
+        sa.Column("limit", sa.Double(), nullable=True),
+        sa.Column("points", sa.JSON(), nullable=False),
+        sa.Column("updated_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_series"),
+        sa.UniqueConstraint("repository_id", "key", name="uq_series_repository_id_key"),
+    )
+    op.create_index("ix_series_updated", "series", ["repository_id", "updated_at"])
     if op.get_bind().dialect.name == "postgresql":
         # bodies arrive compressed: trying once more costs time and wins nothing
         op.execute("ALTER TABLE deliveries ALTER COLUMN body SET STORAGE EXTERNAL")
 
 
 def downgrade() -> None:
+    op.drop_table("series")
+    op.drop_table("model_windows")
+    op.drop_table("models")
+    op.drop_table("tokens")
     op.drop_table("timeline")
     op.drop_table("repositories")
     op.drop_table("repairs")
