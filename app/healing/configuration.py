@@ -30,7 +30,11 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from app.domain.model import ModelRules
 from app.domain.policy import CONFIG_PATH, Limits, Mode, Policy, min_mode
+from app.healing.models_section import ColumnsSection, ModelName, ModelSection, SignalsSection
+from app.healing.signatures_section import MOST as MOST_SIGNATURES
+from app.healing.signatures_section import SignatureSection, mistakes
 
 REPOSITORY = CONFIG_PATH
 OWNER = f"the owner's {CONFIG_PATH}"
@@ -94,12 +98,14 @@ class _Section(BaseModel):
 
 
 class DetectorRule(_Section):
-    """A detector's own mode and confidence."""
+    """A detector's own mode, confidence and settings."""
 
-    mode: Mode
+    mode: Mode | None = None
     """The mode for what this detector finds, in place of the general one."""
     min_confidence: Confidence | None = None
     """Findings of this detector below this confidence are only reported."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Thresholds and the like; the detector's page says which there are."""
 
 
 class LimitsSection(_Section):
@@ -149,27 +155,33 @@ class HealFile(_Section):
     """How long after its merge a fix is watched for a relapse."""
     paused: bool = False
     """Repair nothing; go on watching and reporting. In force if either file says so."""
+    models: dict[ModelName, ModelSection] = Field(default_factory=dict, max_length=100)
+    """The models whose observations are sent here."""
+    signals: SignalsSection = SignalsSection()
+    signatures: tuple[SignatureSection, ...] = Field(default=(), max_length=MOST_SIGNATURES)
+    """How failures of the team's own show in a log."""
 
 
 def resolve(
     repository_text: str | None,
     owner_text: str | None,
     *,
-    known_detectors: Sequence[str],
+    known_detectors: Mapping[str, type[BaseModel] | None],
     known_actions: Sequence[str],
 ) -> Configured:
     """The policy of a repository: the repository's file over the owner's over the defaults, key by key.
 
     None means that there is no such file. Where a file has a failure, it is left out and the mode is observe at most.
+    `known_detectors` are kinds with the model of their settings, None for those without.
     """
-    return _resolve(repository_text, owner_text, tuple(known_detectors), tuple(known_actions))
+    return _resolve(repository_text, owner_text, tuple(known_detectors.items()), tuple(known_actions))
 
 
 @lru_cache(maxsize=256)  # files change seldom, and are asked for at every event
 def _resolve(
     repository_text: str | None,
     owner_text: str | None,
-    known_detectors: tuple[str, ...],
+    known_detectors: tuple[tuple[str, type[BaseModel] | None], ...],
     known_actions: tuple[str, ...],
 ) -> Configured:
     policy = Policy(origin={})
@@ -178,7 +190,7 @@ def _resolve(
     for origin, text in ((OWNER, owner_text), (REPOSITORY, repository_text)):
         if text is None:
             continue
-        file, found = _read(text, origin, known_detectors, known_actions)
+        file, found = _read(text, origin, dict(known_detectors), known_actions)
         problems += found
         if file is None:
             broken.append(origin)
@@ -201,6 +213,9 @@ def json_schema() -> dict[str, Any]:
     schema = HealFile.model_json_schema()
     rules = schema["properties"]["detectors"]
     rules["additionalProperties"] = {"anyOf": [{"$ref": "#/$defs/Mode"}, rules["additionalProperties"]]}
+    asked = schema["$defs"]["SignalsSection"]["properties"]["prometheus"]["patternProperties"]
+    for name, query in asked.items():
+        asked[name] = {"anyOf": [{"type": "string"}, query]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_without_null(schema)}
 
 
@@ -211,6 +226,11 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str]] = [("mode", str(policy.mode))]
     rows += [(f"detectors.{kind}", str(mode)) for kind, mode in sorted(policy.detectors.items())]
     rows += [(f"detectors.{kind}.min_confidence", f"{least:g}") for kind, least in sorted(policy.confidence.items())]
+    rows += [
+        (f"detectors.{kind}.settings.{name}", json.dumps(value))
+        for kind, given in sorted(policy.settings.items())
+        for name, value in sorted(given.items())
+    ]
     rows += [(f"actions.{kind}", str(mode)) for kind, mode in sorted(policy.actions.items())]
     rows += [
         ("limits.open_pulls", str(limits.open_pulls)),
@@ -224,8 +244,19 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
         ("proof_deadline", _spoken(policy.proof_deadline_s)),
         ("watch", _spoken(policy.watch_s)),
         ("paused", "true" if policy.paused else "false"),
+        *((f"models.{name}", _model_told(rules)) for name, rules in sorted(policy.models.items())),
+        *((f"signals.prometheus.{name}", asked.promql) for name, asked in sorted(policy.queries.items())),
+        *((f"signatures.{one.name}", f"{one.kind}: {one.title}") for one in policy.signatures),
     ]
     return [(key, value, policy.origin.get(key, "default")) for key, value in rows]
+
+
+def _model_told(rules: ModelRules) -> str:
+    told = {**rules.columns, "window": _spoken(rules.window_s), "keep": rules.keep}
+    told |= {
+        name: value for name, value in (("importance", rules.importance), ("objectives", rules.objectives)) if value
+    }
+    return json.dumps(told)
 
 
 def _spoken(seconds: int) -> str:
@@ -264,7 +295,7 @@ class _Document:
 
 
 def _read(
-    text: str, origin: str, known_detectors: Sequence[str], known_actions: Sequence[str]
+    text: str, origin: str, known_detectors: Mapping[str, type[BaseModel] | None], known_actions: Sequence[str]
 ) -> tuple[HealFile | None, list[Problem]]:
     if text == UNREADABLE:
         what = "the file is there, but it cannot be read: it must be a text in UTF-8, and no link"
@@ -281,9 +312,11 @@ def _read(
     except ValidationError as error:
         problems += [_problem(details, document, origin) for details in error.errors(include_url=False)]
     problems += _empty_values(document.value, (), document, origin)
-    problems += _unknown_names(document, origin, "detectors", known_detectors)
+    problems += _unknown_names(document, origin, "detectors", tuple(known_detectors))
+    problems += _wrong_settings(document, origin, known_detectors)
     problems += _unknown_names(document, origin, "actions", known_actions)
     problems += _attempts_to_unprotect(document, origin)
+    problems += _wrong_signatures(document, origin)
     problems.sort(key=lambda problem: (problem.line, problem.column))
     return (None if any(problem.level == "failure" for problem in problems) else file), problems
 
@@ -374,19 +407,22 @@ def _scalar(node: Node) -> str | int | float | bool | None:
 # --- judging -------------------------------------------------------------------------------------------------------
 
 
-def _problem(details: ErrorDetails, document: _Document, origin: str) -> Problem:
+def _problem(details: ErrorDetails, document: _Document, origin: str, names: Sequence[str] | None = None) -> Problem:
+    """`names` are those that may stand at the place; None: those of the format itself."""
     place = details["loc"]
     dotted = ".".join(str(part) for part in place)
     kind, given = details["type"], details["input"]
     line, column = document.at(place, key=kind == "extra_forbidden")
     if kind == "extra_forbidden":
-        message = f"unknown key {place[-1]!r}" + _did_you_mean(str(place[-1]), _fields(place[:-1]))
+        message = f"unknown key {place[-1]!r}" + _did_you_mean(
+            str(place[-1]), _fields(place[:-1]) if names is None else names
+        )
     elif kind == "missing":
         message = "`version: 1` is missing" if place == ("version",) else f"`{dotted}` is missing"
-    elif kind == "enum":
+    elif kind == "enum" and names is None:
         modes = [str(mode) for mode in Mode]
         message = f"{_shown(given)} is not a mode{_did_you_mean(str(given), modes)} (one of {', '.join(modes)})"
-    elif kind == "literal_error":
+    elif kind == "literal_error" and place == ("version",):
         message = f"version {_shown(given)} is not known; this is version 1 of the format"
     elif kind == "value_error":
         message = str(details["ctx"]["error"]) if "ctx" in details else details["msg"]
@@ -403,6 +439,10 @@ def _shown(value: object) -> str:
 def _fields(place: Place) -> list[str]:
     """The names that may stand at `place`."""
     models: dict[Place, type[BaseModel]] = {(): HealFile, ("limits",): LimitsSection, ("protected",): ProtectedSection}
+    if place[:1] == ("models",):
+        models |= {place: ModelSection if len(place) == 2 else ColumnsSection}
+    if place[:1] == ("signatures",):
+        models |= {place: SignatureSection}
     model = models.get(place, DetectorRule if place[:1] == ("detectors",) else None)
     return list(model.model_fields) if model else []
 
@@ -432,6 +472,34 @@ def _unknown_names(document: _Document, origin: str, section: str, known: Sequen
             yield Problem(
                 origin, f"{section}.{name}", line, column, f"no {section[:-1]} is called {_shown(name)}{hint}"
             )
+
+
+def _wrong_settings(document: _Document, origin: str, known: Mapping[str, type[BaseModel] | None]) -> Iterator[Problem]:
+    rules = document.value.get("detectors") if isinstance(document.value, dict) else None
+    for kind, rule in rules.items() if isinstance(rules, dict) else ():
+        given = rule.get("settings") if isinstance(rule, dict) else None
+        if not given or not isinstance(given, dict) or kind not in known:
+            continue
+        place = ("detectors", kind, "settings")
+        model = known[kind]
+        if model is None:
+            line, column = document.at(place, key=True)
+            yield Problem(origin, ".".join(place), line, column, f"{kind} has no settings")
+            continue
+        try:
+            model.model_validate_json(json.dumps(given))
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                yield _problem(
+                    {**details, "loc": (*place, *details["loc"])}, document, origin, list(model.model_fields)
+                )
+
+
+def _wrong_signatures(document: _Document, origin: str) -> Iterator[Problem]:
+    rows = document.value.get("signatures") if isinstance(document.value, dict) else None
+    for place, why in mistakes(rows):
+        whole = ("signatures", *place)
+        yield Problem(origin, ".".join(map(str, whole)), *document.at(whole), why)
 
 
 def _attempts_to_unprotect(document: _Document, origin: str) -> Iterator[Problem]:
@@ -467,8 +535,12 @@ def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
         return theirs + more
 
     detectors, confidence, actions = dict(policy.detectors), dict(policy.confidence), dict(policy.actions)
+    settings = {kind: dict(given) for kind, given in policy.settings.items()}
     for kind, rule in file.detectors.items():
-        detectors[kind] = newer(f"detectors.{kind}", rule.mode, Mode.AUTO)
+        if rule.mode is not None:
+            detectors[kind] = newer(f"detectors.{kind}", rule.mode, Mode.AUTO)
+        for name, value in rule.settings.items():
+            settings[kind] = {**settings.get(kind, {}), name: newer(f"detectors.{kind}.settings.{name}", value, None)}
         if rule.min_confidence is not None:
             confidence[kind] = newer(f"detectors.{kind}.min_confidence", rule.min_confidence, 0.0)
     for kind, mode in file.actions.items():
@@ -479,6 +551,7 @@ def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
         mode=newer("mode", file.mode, policy.mode),
         detectors=detectors,
         confidence=confidence,
+        settings=settings,
         actions=actions,
         limits=Limits(
             open_pulls=newer("limits.open_pulls", given.open_pulls, limits.open_pulls),
@@ -495,6 +568,26 @@ def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
         proof_deadline_s=newer("proof_deadline", file.proof_deadline, policy.proof_deadline_s),
         watch_s=newer("watch", file.watch, policy.watch_s),
         paused=newer("paused", file.paused or None, policy.paused),
+        models={
+            **policy.models,
+            **{name: newer(f"models.{name}", model.rules(), ModelRules()) for name, model in file.models.items()},
+        },
+        queries={
+            **policy.queries,
+            **{
+                name: newer(f"signals.prometheus.{name}", asked, asked)
+                for name, asked in file.signals.queries().items()
+            },
+        },
+        signatures=tuple(
+            {
+                **{one.name: one for one in policy.signatures},
+                **{
+                    one.name: newer(f"signatures.{one.name}", one, one)
+                    for one in (rule.signature() for rule in file.signatures)
+                },
+            }.values()
+        ),
         origin=origins,
     )
 

@@ -60,7 +60,13 @@ def plan_repair(
             rung=incident.rung,
             effect_key=key.hexdigest()[:16],
             intended_at=ledger.now().replace(microsecond=0),
-            intent=Intent(incident.run_id, incident.attempt, incident.head_sha),
+            intent=Intent(
+                incident.run_id,
+                incident.attempt,
+                incident.head_sha,
+                incident.workflow_path,
+                incident.finding.failed_jobs,
+            ),
             approved_by=approved_by,
             verb=Verb.UNDO if undoes else Verb.APPLY,
             undoes=undoes,
@@ -121,6 +127,8 @@ def move(ledger: Ledger, incident: Incident, signal: Signal) -> Incident:
 
 def tell_former(ledger: Ledger, incident: Incident, sha: str) -> None:
     """Have the check run of a commit that an incident has left say so."""
+    if not sha:
+        return
     key = f"{EffectKind.CHECK}:{incident.repository_id}:{sha}"
     ledger.want_effect(Effect(key, EffectKind.CHECK, incident.repository_id, {"sha": sha}))
 
@@ -132,7 +140,8 @@ def tell(ledger: Ledger, incident: Incident) -> None:
     def want(kind: EffectKind, key: str, **request: object) -> None:
         ledger.want_effect(Effect(f"{kind}:{key}", kind, incident.repository_id, request, incident.id))
 
-    want(EffectKind.CHECK, f"{incident.repository_id}:{incident.head_sha}", sha=incident.head_sha)
+    if incident.head_sha:
+        want(EffectKind.CHECK, f"{incident.repository_id}:{incident.head_sha}", sha=incident.head_sha)
     want(EffectKind.PULL_COMMENT, where)
     if incident.pull_number:
         want(EffectKind.PULL_BODY, where)

@@ -1,24 +1,54 @@
 """Fetch each thing that a detector needs, once."""
 
-import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
-from app.domain.errors import Malformed, Refused
-from app.domain.event import RunFinished
-from app.domain.evidence import Annotation, Evidence, EvidenceBag, Job, JobLog, JobLogs, Manifests
+import structlog
+
+from app.domain.advisory import AddedLines, Dependencies, ModelFiles, WorkflowFiles
+from app.domain.errors import Malformed, Refused, Unreachable
+from app.domain.event import (
+    AlertsReported,
+    ModelObserved,
+    Observable,
+    Pushed,
+    RunFinished,
+    SamplesReported,
+    Ticked,
+)
+from app.domain.evidence import (
+    Alerts,
+    Annotation,
+    Evidence,
+    EvidenceBag,
+    Job,
+    JobLog,
+    JobLogs,
+    Manifests,
+    ModelWindow,
+    Samples,
+)
+from app.domain.model import ModelRules
 from app.domain.outcome import FAILED
 from app.domain.policy import CONFIG_PATH, Mode, Policy, mode_of
+from app.domain.requirement import Resolutions
+from app.healing import gather_fleet
 from app.healing.configuration import UNREADABLE, Configured, resolve
+from app.healing.gather_security import added_lines, dependencies, model_files, workflow_files
 from app.healing.kit import Kit
+from app.healing.observe import window_of
+from app.healing.requirements import is_manifest, resolutions
 from app.ports.forge import FileText, Forge
 from app.ports.plugins import Detector
 
-_MANIFESTS = ("requirements*.txt", "requirements/*.txt", "requirements*.in", "pyproject.toml")
+log = structlog.get_logger()
+
 _MOST_LOGS = 20
+_MOST_GREEN = 3
 _MOST_MANIFESTS = 20
 
 
-def detectors_for(detectors: Iterable[Detector], event: RunFinished, policy: Policy) -> list[Detector]:
+def detectors_for(detectors: Iterable[Detector], event: Observable, policy: Policy) -> list[Detector]:
     """Those that react to this event and are not switched off."""
 
     def is_off(detector: Detector) -> bool:
@@ -33,30 +63,57 @@ def detectors_for(detectors: Iterable[Detector], event: RunFinished, policy: Pol
     ]
 
 
-def gather(kit: Kit, forge: Forge, event: RunFinished, detectors: Iterable[Detector]) -> EvidenceBag:
-    """The union of what these detectors need."""
-    fetch: dict[type[Evidence], Callable[[], Evidence]] = {
-        JobLogs: lambda: job_logs(kit, forge, event),
-        Manifests: lambda: manifests(forge, event.head_sha),
-    }
+def gather(kit: Kit, forge: Forge, event: Observable, detectors: Iterable[Detector], policy: Policy) -> EvidenceBag:
+    """The union of what these detectors need, as far as this event has it."""
     wanted = {need for detector in detectors for need in detector.needs}
-    return EvidenceBag(*(fetch[need]() for need in sorted(wanted, key=lambda need: need.__name__)))
+    fetched = []
+    for need in sorted(wanted, key=lambda need: need.__name__):
+        if need in _FETCH_BY_POLICY:
+            fetched.append(_FETCH_BY_POLICY[need](kit, event, policy))
+        else:
+            fetched.append(_FETCH[need](kit, forge, event))
+    found = (item for item in fetched if item is not None)
+    return EvidenceBag(*found, settings=policy.settings, signatures=policy.signatures)
 
 
-def job_logs(kit: Kit, forge: Forge, event: RunFinished) -> JobLogs:
+def job_logs(kit: Kit, forge: Forge, event: Observable) -> JobLogs | None:
     """Logs of the jobs that failed themselves. A job whose log has expired still speaks through its annotations."""
+    if not isinstance(event, RunFinished):
+        return None
     failed = [job for job in forge.jobs(event.run_id, event.attempt) if job.conclusion in FAILED]
     if not failed:
         return JobLogs((_without_jobs(event),))
+    passed = _passed(forge, event)
     logs = []
-    for job in failed[:_MOST_LOGS]:
+    for count, job in enumerate(failed[:_MOST_LOGS]):
         notes = forge.annotations(job)
         try:
             with forge.job_log(job) as stream:
-                logs.append(kit.read_log(stream, job, notes))
+                log = kit.read_log(stream, job, notes)
         except Refused:
-            logs.append(JobLog(job, (), 0, tuple(notes)))
+            log = JobLog(job, (), 0, tuple(notes))
+        if log.parts and job.name in passed and count < _MOST_GREEN:
+            log = replace(log, green=_green(kit, forge, passed[job.name]))
+        logs.append(log)
     return JobLogs(tuple(logs))
+
+
+def _passed(forge: Forge, event: RunFinished) -> dict[str, Job]:
+    """The jobs of the workflow's last successful run on the default branch, by name."""
+    try:
+        runs = forge.runs(branch=event.repository.default_branch, conclusion="success")
+        last = next((run for run in runs if run.workflow_path == event.workflow_path and run.id != event.run_id), None)
+        return {job.name: job for job in forge.jobs(last.id, last.attempt)} if last else {}
+    except Refused:
+        return {}
+
+
+def _green(kit: Kit, forge: Forge, job: Job) -> frozenset[int] | None:
+    try:
+        with forge.job_log(job) as stream:
+            return kit.read_green(stream)
+    except (Refused, Unreachable):  # it has expired, or cannot be had now: it only helps
+        return None
 
 
 def _without_jobs(event: RunFinished) -> JobLog:
@@ -67,10 +124,70 @@ def _without_jobs(event: RunFinished) -> JobLog:
     return JobLog(job, (), 0, (Annotation("failure", message),))
 
 
-def manifests(forge: Forge, sha: str) -> Manifests:
-    paths = [path for path in forge.paths(sha) if any(fnmatch.fnmatch(path, glob) for glob in _MANIFESTS)]
+def manifests(_: Kit, forge: Forge, event: Observable) -> Manifests | None:
+    if not isinstance(event, RunFinished | Pushed):
+        return None
+    sha = event.head_sha
+    paths = [path for path in forge.paths(sha) if is_manifest(path)]
     texts = ((path, forge.file(path, sha)) for path in paths[:_MOST_MANIFESTS])
     return Manifests({path: found.text for path, found in texts if found is not None})
+
+
+def alerts(_: Kit, __: Forge, event: Observable) -> Alerts | None:
+    return Alerts(event.alerts) if isinstance(event, AlertsReported) else None
+
+
+def samples(kit: Kit, event: Observable, policy: Policy) -> Samples | None:
+    """What was reported, with what was kept before; at a look by schedule what Prometheus is asked."""
+    if isinstance(event, SamplesReported):
+        with kit.store.begin() as ledger:
+            kept = ledger.models.series(event.repository.id, event.series)
+        return Samples(tuple(kept) or event.series)
+    if not isinstance(event, Ticked) or not policy.queries:
+        return None
+    if kit.signals is None or not kit.signals.lets(event.repository):
+        return None
+    try:
+        return Samples(tuple(kit.signals.ask(policy.queries, until=event.at)))
+    except Unreachable as error:  # the other detectors look all the same, and the schedule comes again
+        log.warning("monitoring_away", error=str(error))
+        return None
+
+
+def model_window(kit: Kit, event: Observable, policy: Policy) -> ModelWindow | None:
+    """The window beside its reference and those before it, with what heal.yml says of the model."""
+    found = window_of(kit, event) if isinstance(event, ModelObserved) else None
+    if found is None:
+        return None
+    model, window, reference, earlier = found
+    rules = policy.models.get(model.name, ModelRules())
+    return ModelWindow(
+        model=model.name,
+        current=window.observed,
+        reference=reference.observed if reference else None,
+        earlier=tuple(each.observed for each in earlier),
+        closed=window.closed,
+        importance=rules.importance,
+        curves=model.curves,
+        objectives=rules.objectives,
+    )
+
+
+_FETCH: Mapping[type[Evidence], Callable[[Kit, Forge, Observable], Evidence | None]] = {
+    AddedLines: added_lines,
+    Alerts: alerts,
+    Dependencies: dependencies,
+    JobLogs: job_logs,
+    Manifests: manifests,
+    ModelFiles: model_files,
+    Resolutions: resolutions,
+    WorkflowFiles: workflow_files,
+    **gather_fleet.FETCH,
+}
+_FETCH_BY_POLICY: Mapping[type[Evidence], Callable[[Kit, Observable, Policy], Evidence | None]] = {
+    ModelWindow: model_window,
+    Samples: samples,
+}
 
 
 def configuration(kit: Kit, forge: Forge) -> Configured:
@@ -78,7 +195,7 @@ def configuration(kit: Kit, forge: Forge) -> Configured:
     return resolve(
         _text(lambda: forge.file(CONFIG_PATH, forge.repository.default_branch, strict=True)),
         _text(lambda: forge.owner_file(CONFIG_PATH)),
-        known_detectors=tuple(kit.detectors),
+        known_detectors=kit.settings,
         known_actions=tuple(kit.actions),
     )
 
@@ -88,7 +205,7 @@ def configured_at(kit: Kit, forge: Forge, sha: str) -> Configured | None:
     text = _text(lambda: forge.file(CONFIG_PATH, sha, strict=True))
     if text is None:
         return None
-    return resolve(text, None, known_detectors=tuple(kit.detectors), known_actions=tuple(kit.actions))
+    return resolve(text, None, known_detectors=kit.settings, known_actions=tuple(kit.actions))
 
 
 def _text(read: Callable[[], FileText | None]) -> str | None:
@@ -100,16 +217,19 @@ def _text(read: Callable[[], FileText | None]) -> str | None:
     return found.text if found else None
 
 
-def stale(forge: Forge, event: RunFinished) -> str:
+def stale(forge: Forge, event: Observable) -> str:
     """Why this event no longer speaks of the present; empty if it does."""
-    run = forge.run(event.run_id)
-    if run.attempt > event.attempt:
-        return f"attempt {run.attempt} of this run has already been started"
-    return moved_on(forge, event.head_branch, event.head_sha)
+    if isinstance(event, RunFinished):
+        run = forge.run(event.run_id)
+        if run.attempt > event.attempt:
+            return f"attempt {run.attempt} of this run has already been started"
+    return moved_on(forge, event.place.branch, event.place.head_sha)
 
 
 def moved_on(forge: Forge, branch: str, sha: str) -> str:
-    """Where the branch is now, if it is not at this commit any more."""
+    """Where the branch is now, if it is not at this commit any more. What was seen at no commit does not age."""
+    if not sha:
+        return ""
     head = forge.branch_head(branch)
     if head is None:
         return f"the branch {branch} is gone"

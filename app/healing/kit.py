@@ -1,18 +1,46 @@
 """What every step of the loop works with."""
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
+
+from pydantic import BaseModel
 
 from app.domain.delivery import Delivery
 from app.domain.event import AnyEvent, Ignored
 from app.domain.evidence import Annotation, Job, JobLog
+from app.domain.tenant import Repository
+from app.ports.advisories import Advisories, NoAdvisories
 from app.ports.clock import Clock
 from app.ports.forge import App
+from app.ports.models import Batch, Summaries
 from app.ports.plugins import Action, Detector
 from app.ports.resolver import Resolver
+from app.ports.signals import Signals
 from app.ports.store import Store
+from app.ports.watch import Watch
 from app.security.marker import marker
+
+
+class Recent:
+    """What never changes, such as the jobs of a run that is over: fetched once by each process. Safe for threads."""
+
+    def __init__(self, most: int = 3_000) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[object, ...], Any] = OrderedDict()
+
+    def get(self, key: tuple[object, ...]) -> Any:
+        with self._lock:
+            return self._kept.get(key)
+
+    def keep(self, key: tuple[object, ...], value: Any) -> None:
+        with self._lock:
+            self._kept[key] = value
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
 
 
 def onwards(_: str) -> None:
@@ -23,9 +51,12 @@ def onwards(_: str) -> None:
 class Kit:
     """Built once by `app.wiring`.
 
-    `parse` turns a delivery into an event; `read_log` a raw job log into evidence;
-    `look_every_s` is how often a repair without proof is looked at, `renew_every_s` how
-    often a lease is renewed; `passing` is told each named step on the way.
+    `parse` turns a delivery into an event (with the repository it was sent for, where it is not GitHub's); `read_log` a
+    raw job log into evidence, `read_green` one of a job that passed into the templates of its lines, `read_batch` a
+    delivery into a model's observations, of which `summaries` says what is kept; `signals`, where there is any, is the
+    monitoring that may be asked, `watch` what the operator has us look at, `recent` the jobs of runs that are over;
+    `look_every_s` is how often a repair without proof is looked at, `renew_every_s` how often a lease is renewed,
+    `tick_every_s` how often the detectors look at what sends no events; `passing` is told each named step on the way.
     """
 
     store: Store
@@ -34,12 +65,25 @@ class Kit:
     actions: Mapping[str, Action]
     resolver: Resolver
     clock: Clock
-    parse: Callable[[Delivery], AnyEvent | Ignored]
+    parse: Callable[[Delivery, Repository | None], AnyEvent | Ignored]
     read_log: Callable[[BinaryIO, Job, Sequence[Annotation]], JobLog]
+    read_green: Callable[[BinaryIO], frozenset[int]]
+    read_batch: Callable[[Delivery], Batch]
+    summaries: Summaries
+    signals: Signals | None = None
+    watch: Watch | None = None
+    recent: Recent = field(default_factory=Recent)
+    advisories: Advisories = field(default_factory=NoAdvisories)
     dashboard_url: str = ""
     look_every_s: float = 60.0
+    tick_every_s: float = 900.0
     renew_every_s: float = 10.0
     passing: Callable[[str], None] = onwards
+
+    @property
+    def settings(self) -> dict[str, type[BaseModel] | None]:
+        """Every detector's kind, and the model of its settings in heal.yml."""
+        return {kind: detector.Settings for kind, detector in self.detectors.items()}
 
     def mark(self, effect_key: str) -> str:
         """The signed mark by which we recognise our own comments and issues."""

@@ -3,23 +3,28 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from app.domain.delivery import DeliveryState
+from app.domain.delivery import Delivery, DeliveryState
 from app.domain.effect import Effect, EffectKind
-from app.domain.errors import NotInstalled
+from app.domain.errors import Malformed, NotInstalled
 from app.domain.event import (
     AnyEvent,
     ButtonPressed,
     CommandGiven,
-    ConfigPushed,
     Ignored,
     InstallationChanged,
+    ModelObserved,
+    Observable,
+    Place,
     PullClosed,
+    Pushed,
     RunFinished,
+    SamplesReported,
 )
-from app.domain.finding import Finding
+from app.domain.finding import Clear, Finding
 from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
-from app.domain.policy import Policy, Verdict, decide
+from app.domain.policy import CONFIG_PATH, Policy, Verdict, decide
 from app.domain.repair import Repair, RepairState
+from app.healing.collect import collect
 from app.healing.command import obey
 from app.healing.configuration import Configured
 from app.healing.decide import escalate, move, next_rung, standing, take_back, tell, trace
@@ -28,6 +33,7 @@ from app.healing.gather import configuration, detectors_for, gather, stale
 from app.healing.hold import Hold
 from app.healing.interpret import interpret
 from app.healing.kit import Kit
+from app.healing.observe import take_in
 from app.ports.forge import Forge
 from app.ports.store import Ledger
 
@@ -41,7 +47,7 @@ def process(kit: Kit, hold: Hold) -> None:
     event = interpret(kit, delivery)
     kit.passing("after interpret")
     try:
-        follow(kit, hold, event)
+        follow(kit, hold, event, delivery)
     except NotInstalled as error:
         kit.app.installations()  # if it is the App's own key that GitHub refuses, this says so and nothing is dropped
         with kit.store.begin(hold.lease) as ledger:
@@ -50,7 +56,7 @@ def process(kit: Kit, hold: Hold) -> None:
             ledger.finish_delivery(hold.lease.row_id, DeliveryState.IGNORED, str(error))
 
 
-def follow(kit: Kit, hold: Hold, event: AnyEvent | Ignored) -> None:
+def follow(kit: Kit, hold: Hold, event: AnyEvent | Ignored, delivery: Delivery) -> None:
     match event:
         case Ignored(reason):
             with kit.store.begin(hold.lease) as ledger:
@@ -61,10 +67,16 @@ def follow(kit: Kit, hold: Hold, event: AnyEvent | Ignored) -> None:
             run_finished(kit, hold, event)
         case PullClosed():
             pull_closed(kit, hold, event)
-        case ConfigPushed():
-            config_pushed(kit, hold, event)
         case ButtonPressed() | CommandGiven():
             obey(kit, hold, event)
+        case ModelObserved():
+            model_observed(kit, hold, event, delivery)
+        case SamplesReported():
+            with kit.store.begin(hold.lease) as ledger:
+                ledger.models.add_samples(event.repository.id, event.series)
+            observed(kit, hold, event)
+        case _:
+            observed(kit, hold, event)
 
 
 def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> None:
@@ -89,49 +101,101 @@ def run_finished(kit: Kit, hold: Hold, event: RunFinished) -> None:
             spread(ledger, event)
             return _finish(ledger, hold)
     forge = kit.app.forge(event.repository)
+    collect(kit, forge, event)
     if event.kind == "workflow_run.succeeded":
         return run_succeeded(kit, hold, forge, event)
-    configured = configuration(kit, forge)
+    observed(kit, hold, event)
+
+
+def model_observed(kit: Kit, hold: Hold, event: ModelObserved, delivery: Delivery) -> None:
+    """Take the observations in, and look at the windows that have changed."""
+    configured = configuration(kit, kit.app.forge(event.repository))
+    try:
+        taken = take_in(kit, hold, event, delivery, configured.policy)
+    except Malformed as error:
+        with kit.store.begin(hold.lease) as ledger:
+            ledger.drop_body(hold.lease.row_id, {})
+            ledger.finish_delivery(hold.lease.row_id, DeliveryState.IGNORED, f"cannot be taken in: {error}")
+        return
+    if taken.windows:
+        looks = [replace(event, window=window) for window in taken.windows]
+        return observed(kit, hold, *looks, configured=configured, note=taken.note)
+    with kit.store.begin(hold.lease) as ledger:
+        _finish(ledger, hold, taken.note)
+
+
+def observed(kit: Kit, hold: Hold, *events: Observable, configured: Configured | None = None, note: str = "") -> None:
+    """Have the detectors look, and decide on what they find; what they find well again has recovered.
+
+    Of several events, oldest first, the last one is what was reported.
+    """
+    event = events[-1]
+    if not any(event.kind in detector.reacts_to for detector in kit.detectors.values()):
+        with kit.store.begin(hold.lease) as ledger:
+            spread(ledger, event)
+            return _finish(ledger, hold, note)
+    forge = kit.app.forge(event.repository)
+    configured = configured or configuration(kit, forge)
     detectors = detectors_for(kit.detectors.values(), event, configured.policy)
-    evidence = gather(kit, forge, event, detectors)
-    kit.passing("after gather")
-    found = findings(detectors, event, evidence)
-    outdated = stale(forge, event)
+    looks = []
+    for each in events:
+        evidence = gather(kit, forge, each, detectors, configured.policy)
+        kit.passing("after gather")
+        looks.append((each, *findings(detectors, each, evidence)))
+    outdated = stale(forge, event) if any(found for _, found, _ in looks) else ""
     kit.passing("after diagnose")
     with kit.store.begin(hold.lease) as ledger:
         spread(ledger, event)
-        for finding in found:
-            take_up(ledger, hold, event, finding, configured, outdated)
-        _finish(ledger, hold)
+        for each, found, clear in looks:
+            for finding in found:
+                take_up(ledger, hold, each, finding, configured, outdated)
+            for well in clear:
+                recover(ledger, each, well)
+        _finish(ledger, hold, note)
     kit.passing("after decide")
 
 
-def spread(ledger: Ledger, event: RunFinished) -> None:
-    """Remember where it happened, and wake the repairs that wait for this run."""
+def spread(ledger: Ledger, event: Observable) -> None:
+    """Remember where it happened, wake the repairs that wait for this run, and have a pushed heal.yml checked."""
     ledger.remember_repository(event.repository)
-    for waiting in ledger.repairs_awaiting_proof(event.repository.id):
-        if _concerns(waiting, event):
-            ledger.wake_repair(waiting.id)
+    if isinstance(event, RunFinished):
+        for waiting in ledger.repairs_awaiting_proof(event.repository.id):
+            if _concerns(waiting, event):
+                ledger.wake_repair(waiting.id)
+    if isinstance(event, Pushed) and event.may_touch(CONFIG_PATH):
+        key = f"{EffectKind.CONFIG_CHECK}:{event.repository.id}:{event.head_sha}"
+        ledger.want_effect(Effect(key, EffectKind.CONFIG_CHECK, event.repository.id, {"sha": event.head_sha}))
+
+
+def recover(ledger: Ledger, event: Observable, clear: Clear) -> None:
+    """What this detector had found there is over, by its own look. A run's failures recover by a green run instead."""
+    for incident in ledger.incidents_at(event.repository.id, branch=event.place.branch):
+        finding = incident.finding
+        same = (finding.detector, finding.subject) == (clear.detector, clear.subject)
+        meant = clear.only in ("", finding.fingerprint) and finding.fingerprint not in clear.but
+        meant = meant and not (clear.unless and clear.unless in finding.facts)
+        if same and meant and not incident.run_id and (not clear.kinds or finding.kind in clear.kinds):
+            mended(ledger, incident, event.place, clear.why)
 
 
 def take_up(
-    ledger: Ledger, hold: Hold, event: RunFinished, finding: Finding, configured: Configured, outdated: str
+    ledger: Ledger, hold: Hold, event: Observable, finding: Finding, configured: Configured, outdated: str
 ) -> None:
     """One finding: into its incident, and on to a decision if one is due."""
     incident, relapse = record(ledger, event, finding, hold.lease.row_id, outdated)
     if relapse:
-        revert(ledger, incident, event, configured.policy)
+        revert(ledger, incident, event.place, configured.policy)
     elif incident.state is State.AWAITING_APPROVAL and not outdated:
         ask_anew(ledger, incident, configured.policy)
     elif incident.state is State.OPEN:
-        next_rung(ledger, incident, configured.policy, stale=outdated, from_fork=event.from_fork)
+        next_rung(ledger, incident, configured.policy, stale=outdated, from_fork=event.place.from_fork)
     else:
         tell(ledger, incident)
 
 
-def revert(ledger: Ledger, incident: Incident, event: RunFinished, policy: Policy) -> None:
+def revert(ledger: Ledger, incident: Incident, place: Place, policy: Policy) -> None:
     """The merged repair did not last: offer its reverse, by the same rules as the repair itself."""
-    ledger.note(incident.id, "relapsed", {"run_id": event.run_id, "url": event.url})
+    ledger.note(incident.id, "relapsed", {"run_id": place.run_id, "url": place.url})
     target = standing(ledger, incident)
     reason = "the cause returned after the repair was merged"
     if target is None:
@@ -176,18 +240,21 @@ def run_succeeded(kit: Kit, hold: Hold, forge: Forge, event: RunFinished) -> Non
         for seen in concerned:
             incident = ledger.incident(seen.id)
             newer = (event.run_id, event.attempt) > (incident.run_id, incident.attempt)
-            if newer and incident.finding.job in passed:
-                mended(ledger, incident, event)
+            if newer and passed.issuperset(incident.finding.failed_jobs):
+                mended(ledger, incident, event.place)
         _finish(ledger, hold)
 
 
-def mended(ledger: Ledger, incident: Incident, event: RunFinished) -> None:
-    told = {"run_id": event.run_id, "url": event.url}
+def mended(ledger: Ledger, incident: Incident, place: Place, why: str = "") -> None:
+    told = {"run_id": place.run_id, "url": place.url, "why": why}
     undone = incident.state is State.DISMISSED and incident.merged_at  # what passes is the repair that a person refused
-    if allows(incident.state, Signal.RECOVERED) and not undone:
+    repairs = ledger.repairs_of(incident.id)
+    begun = any(repair.state is RepairState.PLANNED and repair.begun_at for repair in repairs)
+    busy = incident.state is State.REPAIRING and (incident.run_id or begun)
+    if allows(incident.state, Signal.RECOVERED) and not undone and not busy:
         ledger.note(incident.id, "recovered", told)
-        for waiting in ledger.repairs_of(incident.id):
-            if waiting.state is RepairState.ASKED:
+        for waiting in repairs:
+            if waiting.state in (RepairState.ASKED, RepairState.PLANNED):
                 ledger.save_repair(replace(waiting, state=RepairState.SKIPPED), due_at=None)
         move(ledger, incident, Signal.RECOVERED)
     elif incident.merged_at and incident.watch_until and ledger.now() <= incident.watch_until:
@@ -220,19 +287,10 @@ def pull_closed(kit: Kit, hold: Hold, event: PullClosed) -> None:
         _finish(ledger, hold)
 
 
-def config_pushed(kit: Kit, hold: Hold, event: ConfigPushed) -> None:
-    with kit.store.begin(hold.lease) as ledger:
-        ledger.remember_repository(event.repository)
-        key = f"{EffectKind.CONFIG_CHECK}:{event.repository.id}:{event.head_sha}"
-        request = {"sha": event.head_sha}
-        ledger.want_effect(Effect(key, EffectKind.CONFIG_CHECK, event.repository.id, request))
-        _finish(ledger, hold)
-
-
 def _concerns(waiting: Repair, event: RunFinished) -> bool:
     data = waiting.outcome.data if waiting.outcome else {}
     return data.get("run_id") == event.run_id or data.get("head_sha") == event.head_sha
 
 
-def _finish(ledger: Ledger, hold: Hold) -> None:
-    ledger.finish_delivery(hold.lease.row_id, DeliveryState.DONE)
+def _finish(ledger: Ledger, hold: Hold, note: str = "") -> None:
+    ledger.finish_delivery(hold.lease.row_id, DeliveryState.DONE, note)

@@ -5,7 +5,10 @@ from datetime import timedelta
 
 import structlog
 
+from app.domain.delivery import Delivery
 from app.domain.errors import HealError, Permanent
+from app.domain.event import Ticked
+from app.domain.tenant import Repository
 from app.healing.kit import Kit
 from app.healing.repair import mourn
 from app.ports.forge import SentDelivery
@@ -18,6 +21,7 @@ _FRESH = timedelta(seconds=30)  # a delivery this young may still be on its way
 _MOST_REDELIVERIES = 60
 _KEEP_BODIES_S = 14 * 24 * 3600.0
 _MARK = "deliveries audited until"
+_TICKS_AT_ONCE = 200
 
 
 def sweep(kit: Kit, every_s: float) -> bool:
@@ -25,12 +29,37 @@ def sweep(kit: Kit, every_s: float) -> bool:
     if not kit.store.take_turn("sweep", every_s):
         return False
     kit.store.prune(older_than_s=_KEEP_BODIES_S)
+    tick(kit)
     mourn(kit)
     try:
         catch_up(kit)
     except HealError as error:
         log.warning("catch_up_postponed", error=str(error))
     return True
+
+
+def tick(kit: Kit) -> None:
+    """Remind every repository of what sends no events, once in each period: the delivery is named for it."""
+    if not any(Ticked.kind in detector.reacts_to for detector in kit.detectors.values()):
+        return
+    period = int(kit.clock.now().timestamp() // kit.tick_every_s)
+    if kit.store.take_turn("tick", kit.tick_every_s):
+        repositories = kit.store.repositories()
+        for start in range(0, len(repositories), _TICKS_AT_ONCE):
+            kit.store.keep([_tick(repository, period) for repository in repositories[start : start + _TICKS_AT_ONCE]])
+
+
+def _tick(repository: Repository, period: int) -> Delivery:
+    return Delivery(
+        guid=f"tick-{repository.id}-{period}",
+        source="schedule",
+        event="tick",
+        action="",
+        body=b"{}",
+        installation_id=repository.installation_id,
+        repository_id=repository.id,
+        repository=repository.full_name,
+    )
 
 
 def catch_up(kit: Kit) -> int:

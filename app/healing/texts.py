@@ -4,7 +4,7 @@ Whatever is put into a template is masked and neutralised on its way out (`_outp
 
 The texts are told from an incident's timeline. Its entries, by kind, and what their `data` holds:
 
-    found       kind, summary, confidence, run_id, attempt, head_sha, url
+    found       kind, summary, confidence, run_id, attempt, head_sha, url, before: {runs, healed_by, pull}
     decided     verdict, reason, mode, action, rung, trace: [{rule, passed, detail, resets_at}]
     planned     title, why, diff, calls, risk, refusal
     asked       action

@@ -1,6 +1,6 @@
 """Ask the world whether the repair worked. Events only say when to look; GitHub's state is the answer."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -55,7 +55,7 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
 def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Observation) -> None:
     run, job = answer.run, answer.job
     proof = {
-        "job": job.name if job else "",
+        "job": ", ".join(incident.finding.failed_jobs) if job else "",
         "run_id": run.id if run else 0,
         "attempt": run.attempt if run else 0,
         "url": (job.url if job else "") or (run.url if run else ""),
@@ -72,7 +72,7 @@ def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Observat
 
 
 def same_run(forge: Forge, incident: Incident, current: Repair) -> Observation:
-    """The same job passed in a later attempt of the same run.
+    """The same jobs passed in a later attempt of the same run.
 
     GitHub shows the old conclusion for a while after a re-run, so only the attempt we started (or a later one) counts.
     """
@@ -82,20 +82,32 @@ def same_run(forge: Forge, incident: Incident, current: Repair) -> Observation:
         return Observation(None, f"attempt {data['attempt']} has not started", run)
     if run.status != "completed":
         return Observation(None, f"attempt {run.attempt} is {run.status}", run)
-    return judge([(run, forge.jobs(run.id, run.attempt))], incident.finding.job)
+    return judge([(run, forge.jobs(run.id, run.attempt))], current.intent.jobs or incident.finding.failed_jobs)
 
 
 def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Observation:
-    """The job that failed passed on the fix commit, in the same workflow."""
+    """The jobs that failed passed on the fix commit, in the same workflow."""
     data = current.outcome.data if current.outcome else {}
-    runs = [run for run in forge.runs(head_sha=str(data["head_sha"])) if run.workflow_path == incident.workflow_path]
+    workflow = current.intent.workflow_path or incident.workflow_path
+    runs = [run for run in forge.runs(head_sha=str(data["head_sha"])) if run.workflow_path == workflow]
     waiting = [run for run in runs if run.status != "completed"]
     if waiting or not runs:
         return Observation(None, "the workflow has not finished on the fix branch", waiting[0] if waiting else None)
-    return judge([(run, forge.jobs(run.id, run.attempt)) for run in runs], incident.finding.job)
+    names = current.intent.jobs or incident.finding.failed_jobs
+    return judge([(run, forge.jobs(run.id, run.attempt)) for run in runs], names)
 
 
-def judge(looked_at: Iterable[tuple[RunInfo, list[Job]]], name: str) -> Observation:
+def judge(looked_at: Sequence[tuple[RunInfo, list[Job]]], names: Sequence[str]) -> Observation:
+    """Proven when each of the jobs is; one that failed again disproves."""
+    answers = [_judge_one(looked_at, name) for name in names]
+    for verdict in (False, None):
+        for answer in answers:
+            if answer.proven is verdict:
+                return answer
+    return answers[0]
+
+
+def _judge_one(looked_at: Sequence[tuple[RunInfo, list[Job]]], name: str) -> Observation:
     """Every run in which the job ran must have passed it, and there must be one. A skipped job proves nothing."""
     passed: Observation | None = None
     nothing = Observation(None, f"the job {name!r} did not run")
