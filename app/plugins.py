@@ -1,14 +1,14 @@
 """Every detector and action in force. Cheap to import: what looks at a configuration needs no adapter."""
 
 import actions
-import detectors
 from app.ports.plugins import Action, Detector
 from app.registry import collect
+from detectors.builtin import BUILTIN
 
 
 def known_detectors() -> dict[str, Detector]:
     """By kind. Raises DuplicateKind."""
-    return collect("heal.detectors", detectors.BUILTIN)
+    return collect("heal.detectors", BUILTIN)
 
 
 def known_actions() -> dict[str, Action]:

@@ -6,24 +6,34 @@ from functools import partial
 
 from sqlalchemy import Engine
 
+from app.adapters import observations, sources
 from app.adapters.clock import SystemClock
 from app.adapters.doorbells import CeleryBell, LocalBell, Silence
 from app.adapters.github.app import GitHubApp
-from app.adapters.github.logs import read_job_log
+from app.adapters.github.logs import read_job_log, read_templates
 from app.adapters.github.webhook import interpret
+from app.adapters.osv import OsvAdvisories
+from app.adapters.prometheus import Prometheus
 from app.adapters.resolver import UvResolver
+from app.adapters.watch import OperatorsWatch
 from app.db.engine import make_engine
 from app.db.store import SqlStore
+from app.db.vitals import Vitals
 from app.domain.delivery import Delivery
 from app.domain.errors import Permanent
 from app.domain.event import AnyEvent, Ignored
+from app.domain.fleet import Part
+from app.domain.tenant import Repository
 from app.healing.kit import Kit, onwards
 from app.healing.pump import Pump
 from app.plugins import known_actions, known_detectors
 from app.ports.queue import Doorbell
 from app.security.masking import mask_event
 from app.settings import Settings
+from app.summaries import DetectorSummaries
 from app.telemetry.logs import configure
+
+GITHUB_API = "https://api.github.com"
 
 
 class Unconfigured(Permanent):
@@ -44,6 +54,39 @@ def doorbell(settings: Settings) -> Doorbell:
     if not settings.queue.doorbell:
         return Silence()
     return LocalBell() if settings.embedded else CeleryBell(settings.queue.broker_url)
+
+
+def advisories(settings: Settings) -> OsvAdvisories:
+    wanted = settings.advisories
+    return OsvAdvisories(
+        wanted.url, wanted.cache, fresh_s=wanted.fresh_s, timeout_s=wanted.timeout_s, clock=SystemClock()
+    )
+
+
+def monitoring(settings: Settings) -> Prometheus | None:
+    """None where none is configured. Raises Insecure."""
+    told = settings.prometheus
+    if not told.url:
+        return None
+    return Prometheus(
+        told.url,
+        repositories=told.repositories,
+        token_file=told.token_file,
+        hours=told.hours,
+        timeout_s=told.timeout_s,
+    )
+
+
+def watch(settings: Settings, engine: Engine, bell: Doorbell) -> OperatorsWatch:
+    """GitHub's status page speaks of github.com alone."""
+    told = settings.operations
+    return OperatorsWatch(
+        repository=told.repository,
+        endpoints=told.endpoints,
+        status_url=told.github_status_url if settings.github.api_url == GITHUB_API else "",
+        timeout_s=told.timeout_s,
+        parts=lambda: [*Vitals(engine).parts(), Part("broker", bell.reachable(), "due rows are found by the poll")],
+    )
 
 
 def logs(settings: Settings) -> None:
@@ -87,8 +130,15 @@ def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wir
         clock=clock,
         parse=partial(_parse, app, settings.github.app_id),
         read_log=read_job_log,
+        read_green=read_templates,
+        read_batch=observations.read,
+        summaries=DetectorSummaries(partial(store.secret, "observations")),
+        signals=monitoring(settings),
+        watch=watch(settings, engine, bell),
+        advisories=advisories(settings),
         dashboard_url=settings.web.public_url,
         look_every_s=settings.healing.look_every_s,
+        tick_every_s=settings.healing.tick_every_s,
         renew_every_s=settings.database.lease_s / 3,
         passing=passing,
     )
@@ -106,5 +156,7 @@ def embedded_workers(wired: Wired) -> Pump | None:
     return pump
 
 
-def _parse(app: GitHubApp, app_id: int, delivery: Delivery) -> AnyEvent | Ignored:
+def _parse(app: GitHubApp, app_id: int, delivery: Delivery, repository: Repository | None) -> AnyEvent | Ignored:
+    if repository is not None:
+        return sources.interpret(delivery, repository)
     return interpret(delivery, app_slug=app.slug(), app_id=app_id)

@@ -14,9 +14,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.db.reads import Reads
+from app.db.tokens import Tokens
 from app.healing.receive import Intake
 from app.settings import Settings
 from app.web import health
+from app.web.api import routes as api
+from app.web.api.door import Door
 from app.web.dashboard import pages
 from app.web.dashboard.live import Changes
 from app.web.dashboard.security import SecurityHeaders
@@ -70,6 +73,7 @@ def create(wired: Wired | None = None) -> Site:
     rest.add_middleware(SecurityHeaders)
     route = webhook_route(intake, settings.webhook_secrets())
     rest.router.routes.extend(health.routes(wired.engine, wired.bell, working))
+    rest.router.routes.extend(api.routes(Door(intake, Tokens(wired.engine, wired.store.secret), settings.api), reads))
     if is_loopback(settings.web.host):  # sign-in does not exist yet: the dashboard is for this machine alone
         rest.mount("/", dashboard(settings, reads, changes))
     return Site(route, rest, changes.close)

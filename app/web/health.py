@@ -13,11 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from app.db import migrate
-from app.db.vitals import Vitals
+from app.db.vitals import LATE_S, Vitals
 from app.domain.errors import Unreachable
 from app.ports.queue import Doorbell, Work
-
-_LATE_S = 300.0  # a delivery that has waited longer than this means that nobody works
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +42,9 @@ def probe(engine: Engine, bell: Doorbell, working: Callable[[], bool]) -> list[P
         Probe("workers", working(), "", "" if working() else "a worker thread has died; see the log and restart"),
         Probe(
             "oldest delivery",
-            age_s < _LATE_S,
+            age_s < LATE_S,
             f"waits for {age_s:.0f} s",
-            "" if age_s < _LATE_S else "start more workers: `heal worker`",
+            "" if age_s < LATE_S else "start more workers: `heal worker`",
         ),
     ]
 

@@ -1,7 +1,6 @@
 """`POST /webhooks/github`. A plain ASGI endpoint: this is the one path where every microsecond is paid by each event of
 every repository."""
 
-import asyncio
 from collections.abc import Sequence
 
 import orjson
@@ -12,23 +11,13 @@ from app.adapters.github.webhook import peek, verify
 from app.domain.delivery import Delivery
 from app.domain.errors import Malformed, Unreachable
 from app.healing.receive import Intake
+from app.web.answer import RETRY_AFTER_S, Answer, not_kept, read, say
 
 PATH = "/webhooks/github"
 MAX_BODY = 25 * 1024 * 1024  # GitHub's own limit
 READ_S = 10.0  # GitHub gives up after that
-RETRY_AFTER_S = 30
 
 _NAMES = ("x-github-event", "x-github-delivery")
-
-
-class _Answer(Exception):
-    """Stop here and say this."""
-
-    def __init__(self, status: int, code: str, message: str, hint: str, *extra: tuple[bytes, bytes]) -> None:
-        super().__init__(message)
-        self.status = status
-        self.extra = extra
-        self.body = orjson.dumps({"error": {"code": code, "message": message, "hint": hint}})
 
 
 class Webhook:
@@ -46,30 +35,26 @@ class Webhook:
         self._read_s = read_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        extra: tuple[tuple[bytes, bytes], ...] = ()
         try:
             delivery = await self._accept(scope, receive)
             kept = await self._intake.keep(delivery)
-            status, body = 202, orjson.dumps({"delivery": kept.guid, "fresh": kept.fresh})
-        except _Answer as answer:
-            status, body, extra = answer.status, answer.body, answer.extra
+            await say(send, 202, orjson.dumps({"delivery": kept.guid, "fresh": kept.fresh}))
+        except Answer as answer:
+            await say(send, answer.status, answer.body, *answer.extra)
         except Unreachable as error:
-            status, extra = 503, ((b"retry-after", b"%d" % RETRY_AFTER_S),)
-            hint = f"Send it again after {RETRY_AFTER_S} seconds; GitHub's can be redelivered for three days."
-            body = orjson.dumps({"error": {"code": "not_kept", "message": str(error), "hint": hint}})
-        head = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra)
-        await send({"type": "http.response.start", "status": status, "headers": head})
-        await send({"type": "http.response.body", "body": body})
+            again = f"Send it again after {RETRY_AFTER_S} seconds; GitHub's can be redelivered for three days."
+            told = not_kept(str(error), again)
+            await say(send, told.status, told.body, *told.extra)
 
     async def _accept(self, scope: Scope, receive: Receive) -> Delivery:
         """The delivery, if it is really from GitHub. Nothing of the body is parsed before its signature was checked."""
         if scope["method"] != "POST":
-            raise _Answer(
+            raise Answer(
                 405, "not_post", "This address takes deliveries only.", "Send them with POST.", (b"allow", b"POST")
             )
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
-            raise _Answer(
+            raise Answer(
                 415,
                 "not_json",
                 "The delivery is not sent as application/json.",
@@ -78,7 +63,7 @@ class Webhook:
         named = {name: headers.get(name.encode(), b"").decode("latin-1") for name in _NAMES}
         for name, value in named.items():
             if not value:
-                raise _Answer(
+                raise Answer(
                     400,
                     "missing_header",
                     f"The header {name} is missing.",
@@ -86,15 +71,21 @@ class Webhook:
                 )
         signature = headers.get(b"x-hub-signature-256", b"").decode("latin-1")
         if not signature:
-            raise _Answer(
+            raise Answer(
                 401,
                 "not_signed",
                 "The delivery is not signed.",
                 "Set a secret in the webhook's settings on GitHub, and the same one in HEAL_GITHUB__WEBHOOK_SECRETS.",
             )
-        body = await self._read(headers.get(b"content-length", b""), receive)
+        body = await read(
+            headers.get(b"content-length", b""),
+            receive,
+            most=self._max_body,
+            within_s=self._read_s,
+            too_large="GitHub delivers nothing larger either: look the event up through its API.",
+        )
         if not verify(body, signature, self._secrets):
-            raise _Answer(
+            raise Answer(
                 401,
                 "wrong_signature",
                 "The signature fits none of the configured secrets.",
@@ -103,38 +94,7 @@ class Webhook:
         try:
             return peek(named, body)
         except Malformed as error:
-            raise _Answer(400, "malformed", str(error), "Send what GitHub documents for this event.") from error
-
-    async def _read(self, announced: bytes, receive: Receive) -> bytes:
-        length = int(announced) if announced.isdigit() else -1
-        if length > self._max_body:
-            raise self._too_large()
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._read_s):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise _Answer(400, "incomplete", "The sender hung up.", "Send the delivery again.")
-                    chunk = message.get("body", b"")
-                    size += len(chunk)
-                    if size > self._max_body:
-                        raise self._too_large()
-                    chunks.append(chunk)
-                    # all that was announced is there: no need to be told that it ends
-                    if size == length or not message.get("more_body", False):
-                        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        except TimeoutError:
-            raise _Answer(408, "too_slow", "The body did not arrive in time.", "Send the delivery again.") from None
-
-    def _too_large(self) -> _Answer:
-        return _Answer(
-            413,
-            "too_large",
-            f"The body is larger than {self._max_body} bytes.",
-            "GitHub delivers nothing larger either: look the event up through its API.",
-        )
+            raise Answer(400, "malformed", str(error), "Send what GitHub documents for this event.") from error
 
 
 def webhook_route(

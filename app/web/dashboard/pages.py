@@ -22,6 +22,7 @@ from starlette.types import ExceptionHandler
 from app.db.reads import Reads
 from app.domain.errors import Transient
 from app.domain.incident import State
+from app.web.dashboard.drift import DRAWN, drift_of
 from app.web.dashboard.live import Changes
 from app.web.dashboard.security import SECURITY_HEADERS
 
@@ -170,7 +171,7 @@ def _render(environment: Environment, request: Request, template: str, status: i
 
 
 def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes | None = None) -> list[BaseRoute]:
-    """The dashboard: `/`, `/incidents/{id}`, `/events` and `/static/…`. Wrap the app in SecurityHeaders, too.
+    """The dashboard: `/`, `/incidents/{id}` with its `/data`, `/events` and `/static/…`. Wrap it in SecurityHeaders.
 
     Whoever stops the server hands in `changes`, and closes it first.
     """
@@ -195,6 +196,14 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
             raise HTTPException(404)
         return _render(environment, request, "incident.html", detail=detail, line=detail.line, finding=detail.finding)
 
+    def data(request: Request) -> Response:
+        number = _identity(request.path_params["number"])
+        compared = reads.compared(number) if number is not None else None
+        page = drift_of(*compared) if compared is not None else None
+        if page is None:
+            raise HTTPException(404)
+        return HTMLResponse(page, headers={**SECURITY_HEADERS, **DRAWN, "Cache-Control": "no-store"})
+
     async def events(_request: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(news.stream(), media_type="text/event-stream", headers=headers)
@@ -202,6 +211,7 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
     return [
         Route("/", incidents, name="incidents"),
         Route("/incidents/{number}", incident, name="incident"),
+        Route("/incidents/{number}/data", data, name="data"),
         Route("/events", events, name="events"),
         Route("/static/{version}/{path:path}", static, name="static"),
     ]
