@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from app.db.reads import Reads
+    from app.db.tokens import Tokens
     from app.ports.store import Ledger
     from app.settings import Settings
 
@@ -26,11 +27,15 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 config_app = typer.Typer(no_args_is_help=True, help="Look at a heal.yml before GitHub does.")
 deliveries_app = typer.Typer(no_args_is_help=True, help="Webhooks as they were received.")
 incidents_app = typer.Typer(no_args_is_help=True, help="What broke, and what became of it.")
+tokens_app = typer.Typer(no_args_is_help=True, help="Who may send observations and signals.")
+advisories_app = typer.Typer(no_args_is_help=True, help="Known vulnerabilities that are kept here.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 for group, name in (
     (config_app, "config"),
     (deliveries_app, "deliveries"),
     (incidents_app, "incidents"),
+    (tokens_app, "tokens"),
+    (advisories_app, "advisories"),
     (db_app, "db"),
 ):
     app.add_typer(group, name=name)
@@ -279,6 +284,105 @@ def show_incident(incident_id: int, as_json: Json = False) -> None:
         typer.echo(line)
 
 
+# who may send
+
+
+@tokens_app.command("create")
+def create_token(
+    repository: Annotated[str, typer.Option(help="owner/name: what is sent with it belongs there.")],
+    scope: Annotated[str, typer.Option(help="observations, signals, or both with a comma between.")] = "observations",
+    expires: Annotated[str, typer.Option(help="90d, 12h; none: never.")] = "",
+    name: Annotated[str, typer.Option(help="Whose it is, for people.")] = "",
+    kind: Annotated[str, typer.Option(help="bearer, or mlflow: a secret that MLflow's webhook signs with.")] = "bearer",
+    as_json: Json = False,
+) -> None:
+    """Make a token for one repository. It is printed once and kept nowhere."""
+    from app.domain.access import Scope, TokenKind
+
+    made_of = _one_of(TokenKind, kind)
+    scopes = {_one_of(Scope, each.strip()) for each in scope.split(",")}
+    if made_of is TokenKind.MLFLOW:
+        scopes = {Scope.SIGNALS}
+    expires_in_s = _duration(expires) if expires else None
+    with _ledger() as ledger:
+        found = ledger.repository_named(repository)
+    if found is None:
+        _fail(NO, f"{repository} is not known here: the App is not installed on it, or nothing has come from it yet")
+    with _tokens() as tokens:
+        token, text = tokens.create(found, scopes, name=name, kind=made_of, expires_in_s=expires_in_s)
+    address = f"/api/v1/signals/mlflow/{token.id}" if made_of is TokenKind.MLFLOW else ""
+    if as_json:
+        _print_json({"id": token.id, "token": text, "expires_at": token.expires_at, "address": address})
+        return
+    typer.echo(text)
+    typer.echo(f"token {token.id} for {repository}; it is not shown again", err=True)
+    if address:
+        typer.echo(f"the webhook's address ends with {address}", err=True)
+
+
+@tokens_app.command("list")
+def list_tokens(as_json: Json = False) -> None:
+    """All tokens, the newest first, without the tokens themselves."""
+    with _tokens() as tokens:
+        found = tokens.all()
+    if as_json:
+        told = ({**_plain(t), "repository": t.repository.full_name, "scopes": sorted(t.scopes)} for t in found)
+        _print_json(list(told))
+        return
+    rows = [
+        (
+            str(token.id),
+            token.kind,
+            token.repository.full_name,
+            ", ".join(sorted(token.scopes)),
+            token.name,
+            _when(token.last_used_at),
+            _when(token.expires_at),
+            _when(token.revoked_at),
+        )
+        for token in found
+    ]
+    _table(("id", "kind", "repository", "scopes", "name", "last used", "expires", "revoked"), rows)
+
+
+@tokens_app.command("revoke")
+def revoke_token(token_id: int) -> None:
+    """End a token at once."""
+    with _tokens() as tokens:
+        if not tokens.revoke(token_id):
+            _fail(NO, f"there is no token {token_id}, or it is revoked already")
+    typer.echo(f"token {token_id} is revoked")
+
+
+@advisories_app.command("update")
+def update_advisories(
+    dump: Annotated[Path, typer.Option("--from", help="OSV's dump of one ecosystem: its all.zip.")],
+) -> None:
+    """Take in a dump of advisories, for machines that do not reach OSV."""
+    from app.wiring import advisories
+
+    with _told():
+        kept, ecosystem = advisories(_settings()).load(dump)
+    typer.echo(f"{kept} advisories kept, {ecosystem}")
+
+
+@advisories_app.command("show")
+def show_advisories(as_json: Json = False) -> None:
+    """What is kept, and how old it is."""
+    from app.wiring import advisories
+
+    stock = advisories(_settings()).stock()
+    if as_json:
+        _print_json(stock)
+        return
+    for ecosystem, count in sorted(stock["records"].items()):
+        dumped = stock["dumps"].get(ecosystem)
+        typer.echo(f"{ecosystem}: {count} advisories" + (f", dump of {dumped}" if dumped else ""))
+    typer.echo(
+        f"{stock['versions_looked_up']} versions looked up, last at {stock['last_looked_up_at'] or 'no time yet'}"
+    )
+
+
 @db_app.command("upgrade")
 def upgrade_database(revision: Annotated[str, typer.Argument(help="Alembic revision.")] = "head") -> None:
     """Bring the schema up to date."""
@@ -287,6 +391,82 @@ def upgrade_database(revision: Annotated[str, typer.Argument(help="Alembic revis
     with _engine(_settings()) as engine:
         migrate.upgrade(engine, revision)
         typer.echo(f"{engine.dialect.name}: at {migrate.current(engine)}")
+
+
+@app.command()
+def diagnose(
+    log: Annotated[
+        Path, typer.Argument(help="A job's log, a run's archive of logs (a zip), also gzipped; - for standard input.")
+    ],
+    job: Annotated[str, typer.Option(help="The job to look at, where the file holds several.")] = "",
+    green: Annotated[Path | None, typer.Option(help="A log of the last successful run, to compare with.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A heal.yml, for the team's own signatures.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Why a job failed, as its log tells. Needs no settings, no network and no database."""
+    from app.adapters.logfile import templates_in
+    from app.commands.diagnose import as_json as rows_of
+    from app.commands.diagnose import causes_of, report
+    from detectors.team import extended
+
+    configured = _configured(config) if config else None
+    if configured and any(problem.level == "failure" for problem in configured.problems):
+        _fail(USAGE, f"{config} is not valid; `heal config validate` says why")
+    taught = extended(configured.policy.signatures if configured else ())
+    with _told(), _bytes(log) as stream:
+        known = None
+        if green:
+            with _bytes(green) as passed:
+                known = templates_in(passed)
+        causes = causes_of(stream, job=job, green=known, knowledge=taught)
+    if as_json:
+        _print_json(rows_of(causes))
+    else:
+        _lines(report(causes))
+
+
+@app.command()
+def drift(
+    reference: Annotated[Path, typer.Argument(help="A table (Parquet, Arrow, CSV), or a profile of one.")],
+    current: Annotated[Path, typer.Argument(help="The table to compare with it.")],
+    html: Annotated[Path | None, typer.Option(help="Write the report as a page, too.")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="A column that is no feature; may be repeated.")] = None,
+    importance: Annotated[list[str] | None, typer.Option(help="NAME=WEIGHT of a column; may be repeated.")] = None,
+    time: Annotated[str, typer.Option(help="The column with each row's time: compare like hours and days.")] = "",
+    exit_code: Annotated[bool, typer.Option("--exit-code", help="Exit with 1 when something has changed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Has a table changed? What drifted, strongest first. Needs no settings, no network and no database."""
+    from app.commands.drift import compare, rows, verdict, weights
+
+    with _told():
+        compared = compare(reference, current, leave_out or (), time, weights(importance or ()))
+        report = compared.report
+        if html:
+            _write(html, compared.page(f"{current.name} against {reference.name}"))
+    if as_json:
+        _print_json(report.to_json())
+    else:
+        typer.echo(verdict(report))
+        if report.found:
+            _table(("column", "change", "what is seen", "effect", "p"), list(rows(report)))
+    raise typer.Exit(NO if exit_code and report.found else 0)
+
+
+@app.command()
+def profile(
+    table: Annotated[Path, typer.Argument(help="A table: Parquet, Arrow or CSV.")],
+    out: Annotated[Path, typer.Option(help="Where the profile goes.")],
+    leave_out: Annotated[list[str] | None, typer.Option(help="A column that is no feature; may be repeated.")] = None,
+    time: Annotated[str, typer.Option(help="The column with each row's time: keep hours and days apart.")] = "",
+) -> None:
+    """Keep what `heal drift` needs of a table: counts, no rows."""
+    from app.commands.drift import profile_of
+
+    with _told():
+        found = profile_of(table, leave_out or (), time)
+        _write(out, json.dumps(found.to_json(), separators=(",", ":"), ensure_ascii=False))
+    typer.echo(f"{found.rows} rows of {len(found.columns)} columns kept in {out}")
 
 
 @app.command()
@@ -377,6 +557,25 @@ def _ledger() -> Iterator[Ledger]:
         yield ledger
 
 
+@contextmanager
+def _tokens() -> Iterator[Tokens]:
+    from app.adapters.doorbells import Silence
+    from app.db.store import SqlStore
+    from app.db.tokens import Tokens
+
+    with _engine(_settings()) as engine:
+        yield Tokens(engine, SqlStore(engine, Silence()).secret)
+
+
+def _duration(value: str) -> float:
+    import re
+
+    match = re.fullmatch(r"([0-9]{1,5})([hd])", value)
+    if match is None:
+        _fail(USAGE, f"{value!r} is not a duration; write a number of hours or days, such as 12h or 90d")
+    return int(match[1]) * {"h": 3600.0, "d": 24 * 3600.0}[match[2]]
+
+
 def _scope(ledger: Ledger, repository: str) -> str:
     if not repository:
         return "app"
@@ -393,7 +592,7 @@ def _configured(file: Path, owner: Path | None = None) -> Any:
     return resolve(
         _text(file),
         _text(owner) if owner else None,
-        known_detectors=tuple(known_detectors()),
+        known_detectors={kind: detector.Settings for kind, detector in known_detectors().items()},
         known_actions=tuple(known_actions()),
     )
 
@@ -403,6 +602,25 @@ def _text(file: Path) -> str:
         return sys.stdin.read() if str(file) == "-" else file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         _fail(USAGE, f"{file} cannot be read: {error}")
+
+
+@contextmanager
+def _bytes(file: Path) -> Iterator[BinaryIO]:
+    try:
+        if str(file) == "-":
+            yield sys.stdin.buffer
+        else:
+            with file.open("rb") as stream:
+                yield stream
+    except OSError as error:
+        _fail(USAGE, f"{file} cannot be read: {error.strerror or error}")
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, "utf-8")
+    except OSError as error:
+        _fail(USAGE, f"{file} cannot be written: {error.strerror or error}")
 
 
 def _one_of(kind: Callable[[str], Any], value: str) -> Any:
@@ -442,6 +660,15 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if not console.is_terminal:  # whoever reads it by a program or in a file wants whole words
         console.width = 1_000
     console.print(table)
+
+
+def _lines(styled: Iterator[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    for text, style in styled:
+        console.print(Text(text, style))
 
 
 def _inert(cell: str) -> Any:

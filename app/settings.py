@@ -62,16 +62,79 @@ class Web(_Group):
     processes: int = Field(1, ge=1, le=64, description="web processes; more than one needs a broker")
 
 
+class Api(_Group):
+    """What others than GitHub may send."""
+
+    requests_per_minute: int = Field(600, ge=1, description="requests of one token a minute, in each web process")
+    max_body: int = Field(32 * 1024 * 1024, ge=1024, description="bytes of a body, as sent and when unpacked")
+    read_s: float = Field(30.0, gt=0, description="how long a body may take to arrive, in seconds")
+
+
+class Prometheus(_Group):
+    """The monitoring that is asked at each look by schedule."""
+
+    url: str = Field("", description="Prometheus, or what answers like it; https, or a loopback address; empty: none")
+    token_file: Path | None = Field(None, description="a file with a bearer token for it")
+    repositories: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="repositories that may ask it, comma-separated; * stands for any characters"
+    )
+    hours: float = Field(6.0, gt=0, le=168, description="how far back it is asked")
+    timeout_s: float = Field(10.0, gt=0)
+
+    @field_validator("repositories", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 class Resolver(_Group):
     index_url: str = "https://pypi.org/simple/"
     timeout_s: float = Field(60.0, gt=0)
     jail: Literal["auto", "require"] = Field("auto", description="require: resolve only inside bubblewrap")
 
 
+class Advisories(_Group):
+    """Known vulnerabilities, from OSV and from what is kept of it."""
+
+    url: str = Field("https://api.osv.dev", description="OSV's API; empty: only what is kept is asked")
+    cache: Path = Field(
+        Path("var/advisories.db"), description="the file that keeps them; it may be deleted at any time"
+    )
+    fresh_s: float = Field(21_600.0, gt=0, description="after how long a version is looked up again, in seconds")
+    timeout_s: float = Field(10.0, gt=0)
+
+
 class Healing(_Group):
     """Cadence of the loop, in seconds."""
 
     look_every_s: float = Field(60.0, gt=0, description="how often a repair without proof is looked at")
+    tick_every_s: float = Field(900.0, gt=0, description="how often the detectors look at what sends no events")
+
+
+class Operations(_Group):
+    """What the operator has the bot look at beside repositories. No repository can add to it."""
+
+    repository: str = Field("", description="owner/name where endpoints and the bot's own troubles are told")
+    endpoints: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="http(s) addresses that must answer, comma-separated; at most 50"
+    )
+    github_status_url: str = Field(
+        "https://www.githubstatus.com/api/v2/summary.json", description="GitHub's own status; empty: not asked"
+    )
+    timeout_s: float = Field(10.0, gt=0, le=60)
+
+    @field_validator("endpoints", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("endpoints")
+    @classmethod
+    def _addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not url.startswith(("https://", "http://")):
+                raise ValueError(f"{url!r} is no http(s) address")
+        return value
 
 
 class Log(_Group):
@@ -88,8 +151,12 @@ class Settings(BaseSettings):
     queue: Queue = Queue()
     github: GitHub = GitHub()
     web: Web = Web()
+    api: Api = Api()
+    prometheus: Prometheus = Prometheus()
     resolver: Resolver = Resolver()
+    advisories: Advisories = Advisories()
     healing: Healing = Healing()
+    operations: Operations = Operations()
     log: Log = Log()
 
     @property

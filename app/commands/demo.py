@@ -131,6 +131,8 @@ def _environment(github: str, bot_url: str, port: int, database: str) -> dict[st
         "HEAL_GITHUB__WEBHOOK_SECRETS_FILE": str(ROOT / "secret"),
         "HEAL_GITHUB__SECONDS_BETWEEN_WRITES": "0",
         "HEAL_RESOLVER__INDEX_URL": f"{github}/simple/",
+        "HEAL_ADVISORIES__URL": "",
+        "HEAL_ADVISORIES__CACHE": str(ROOT / "advisories.db"),
         "HEAL_WEB__PORT": str(port),
         "HEAL_WEB__PUBLIC_URL": bot_url,
         "HEAL_HEALING__LOOK_EVERY_S": "5",

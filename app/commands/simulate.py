@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from app.adapters.github.logs import read_job_log, read_log_zip
+from app.adapters.github.logs import read_job_log
+from app.adapters.github.logzip import read_log_zip
 from app.adapters.github.webhook import interpret, peek
 from app.domain.errors import Malformed
 from app.domain.event import Ignored, RunFinished
@@ -65,11 +66,18 @@ def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, 
         return Simulation(f"ignored: {happened.reason}")
     told = f"{happened.kind}"
     detectors = known_detectors()
-    configured = resolve(config, None, known_detectors=tuple(detectors), known_actions=tuple(known_actions()))
+    configured = resolve(
+        config,
+        None,
+        known_detectors={kind: d.Settings for kind, d in detectors.items()},
+        known_actions=tuple(known_actions()),
+    )
     if not isinstance(happened, RunFinished):
         return Simulation(told, configured.problems)
     told = f"{happened.kind} of {happened.workflow} on {happened.head_branch}, attempt {happened.attempt}"
-    evidence = EvidenceBag(_logs(happened, log, job), Manifests({}))
+    policy = configured.policy
+    logs = _logs(happened, log, job)
+    evidence = EvidenceBag(logs, Manifests({}), settings=policy.settings, signatures=policy.signatures)
     reacting = detectors_for(detectors.values(), happened, configured.policy)
     now = datetime.now(UTC)
     decided = tuple(
@@ -85,7 +93,7 @@ def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, 
                 from_fork=happened.from_fork,
             ),
         )
-        for finding in findings(reacting, happened, evidence)
+        for finding in findings(reacting, happened, evidence)[0]
     )
     return Simulation(told, configured.problems, decided)
 
