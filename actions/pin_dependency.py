@@ -2,7 +2,6 @@
 # ruff: noqa: ARG002 - every action takes what the protocol hands it
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
@@ -20,6 +19,7 @@ from app.domain.outcome import Outcome
 from app.domain.repair import FileEdit, Plan, Proof, Repair
 from app.ports.plugins import Tools
 from app.ports.resolver import Resolution, Resolver
+from app.security.toml import load_toml
 
 MAX_FILES = 20
 MAX_FILE_BYTES = 256 * 1024
@@ -202,8 +202,8 @@ def _project(path: str, text: str) -> Iterator[Line]:
 
 def _dependencies(path: str, text: str) -> list[str]:
     try:
-        found = tomllib.loads(text).get("project", {}).get("dependencies", [])
-    except (tomllib.TOMLDecodeError, AttributeError, RecursionError):
+        found = load_toml(text).get("project", {}).get("dependencies", [])
+    except (ValueError, AttributeError):
         raise Malformed(f"{path} is not a TOML file that can be read") from None
     if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
         raise Malformed(f"{path}: project.dependencies must be a list of strings")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
@@ -14,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from app.domain.errors import Malformed
+from app.security.toml import load_toml
 
 Path = tuple[str | int, ...]
 
@@ -184,7 +184,7 @@ def _leaves(file: str, text: str) -> set[tuple[Path, str]]:
     if file.endswith((".yaml", ".yml")):
         return {(path, f"{node.tag} {node.value}") for path, node in _walk(_compose(text))}
     try:
-        data = json.loads(text) if file.endswith(".json") else tomllib.loads(text)
+        data = json.loads(text) if file.endswith(".json") else load_toml(text)
         return set(_flat(data))
     except (ValueError, RecursionError) as error:
         raise Malformed(f"cannot be parsed: {type(error).__name__}") from error

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import io
-import secrets
-import time
 import zipfile
 from datetime import datetime
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
-from sandbox import execution, present, present_work
+from sandbox import execution, links, present, present_work
 from sandbox.call import ApiError, Call, Route, invalid, not_found, paged, reply
 from sandbox.state import Job, Run, WorkflowFile
-
-LINK_LIFE_S = 60.0
 
 
 def list_runs(call: Call) -> Response:
@@ -116,7 +112,7 @@ def get_job_log(call: Call) -> Response:
     _, job = _job(call)
     if job.status != "completed":
         raise not_found()
-    return _link(call, job.log.encode(), "text/plain; charset=utf-8")
+    return links.lend(call, job.log.encode(), "text/plain; charset=utf-8")
 
 
 def get_run_logs(call: Call) -> Response:
@@ -125,16 +121,7 @@ def get_run_logs(call: Call) -> Response:
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for position, job in enumerate(run.jobs_of(run.attempt)):
             archive.writestr(f"{position}_{job.name.replace('/', '_')}.txt", job.log)
-    return _link(call, packed.getvalue(), "application/zip")
-
-
-def _link(call: Call, content: bytes, media_type: str) -> Response:
-    key = secrets.token_urlsafe(24)
-    links = call.state.log_links
-    for old in [k for k, (until, _, _) in links.items() if until < time.monotonic()]:
-        del links[old]
-    links[key] = (time.monotonic() + LINK_LIFE_S, content, media_type)
-    return RedirectResponse(f"{call.state.base_url}/_blobs/{key}", 302)
+    return links.lend(call, packed.getvalue(), "application/zip")
 
 
 def rerun(call: Call) -> Response:
@@ -170,9 +157,24 @@ def cancel(call: Call) -> Response:
     return reply({}, 202)
 
 
+def list_runners(call: Call) -> Response:
+    return paged(call, call.repository.runners, present_work.runner, "runners")
+
+
 def list_artifacts(call: Call) -> Response:
-    assert call.run
-    return paged(call, [], dict, "artifacts")
+    run = call.run
+    found = [artifact for artifact in run.artifacts if call.query.get("name", artifact.name) == artifact.name]
+    return paged(call, found, lambda artifact: present_work.artifact(call.state, run, artifact), "artifacts")
+
+
+def get_artifact(call: Call) -> Response:
+    """302 to a link that lives a minute, as for logs."""
+    number, where = call.number("artifact_id"), call.repository
+    runs = [run for run in call.state.runs.values() if run.repository is where]
+    for artifact in (artifact for run in runs for artifact in run.artifacts):
+        if artifact.id == number:
+            return links.lend(call, artifact.content, "application/zip")
+    raise not_found()
 
 
 def list_workflows(call: Call) -> Response:
@@ -212,6 +214,7 @@ _RUN = "/repos/{owner}/{repo}/actions/runs/{run_id}"
 _JOB = "/repos/{owner}/{repo}/actions/jobs/{job_id}"
 _WORKFLOWS = "/repos/{owner}/{repo}/actions/workflows"
 ROUTES = (
+    Route("GET", "/repos/{owner}/{repo}/actions/runners", list_runners, "administration:read"),
     Route("GET", "/repos/{owner}/{repo}/actions/runs", list_runs, "actions:read"),
     Route("GET", _RUN, get_run, "actions:read"),
     Route("GET", f"{_RUN}/jobs", list_jobs, "actions:read"),
@@ -219,6 +222,7 @@ ROUTES = (
     Route("GET", f"{_RUN}/attempts/{{attempt}}/jobs", list_attempt_jobs, "actions:read"),
     Route("GET", f"{_RUN}/logs", get_run_logs, "actions:read"),
     Route("GET", f"{_RUN}/artifacts", list_artifacts, "actions:read"),
+    Route("GET", "/repos/{owner}/{repo}/actions/artifacts/{artifact_id}/zip", get_artifact, "actions:read"),
     Route("POST", f"{_RUN}/rerun", rerun, "actions:write"),
     Route("POST", f"{_RUN}/rerun-failed-jobs", rerun_failed, "actions:write"),
     Route("POST", f"{_RUN}/cancel", cancel, "actions:write"),

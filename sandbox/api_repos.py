@@ -7,7 +7,7 @@ import binascii
 
 from starlette.responses import Response
 
-from sandbox import execution, present, present_git, pushes
+from sandbox import execution, links, present, present_git, pushes
 from sandbox.call import ApiError, Call, Route, not_found, paged, reply
 from sandbox.gitrepo import GitError
 from sandbox.state import Json
@@ -123,6 +123,14 @@ def get_content(call: Call) -> Response:
     return reply(present_git.content(call.state, where, entry, ref, blob))
 
 
+def get_archive(call: Call) -> Response:
+    """302 to a link that lives a minute, as GitHub sends one to its own store of archives."""
+    where, sha = call.repository, call.commit_sha(call.params["ref"])
+    folder = f"{where.owner.login}-{where.name}-{sha[:7]}/"
+    packed = where.git.run("archive", "--format=tar.gz", f"--prefix={folder}", sha)
+    return links.lend(call, packed, "application/x-gzip")
+
+
 def put_content(call: Call) -> Response:
     """Create or change one file; `sha` must be that of the file now there (409 if it is another)."""
     state, where, git, path = call.state, call.repository, call.repository.git, call.params["path"].strip("/")
@@ -194,6 +202,7 @@ ROUTES = (
     Route("GET", f"{_REPO}/commits/{{ref:path}}", get_commit, "contents:read"),
     Route("GET", f"{_REPO}/compare/{{basehead:path}}", compare, "contents:read"),
     Route("GET", f"{_REPO}/contents/{{path:path}}", get_content, "contents:read"),
+    Route("GET", f"{_REPO}/tarball/{{ref:path}}", get_archive, "contents:read"),
     Route("PUT", f"{_REPO}/contents/{{path:path}}", put_content, "contents:write"),
     Route("GET", f"{_REPO}/collaborators/{{username}}/permission", get_permission, "metadata:read"),
 )

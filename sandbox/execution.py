@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sandbox import events, workflow
 from sandbox.runner import JobResult, StepResult, WorkflowInvalid, parse_workflow, run_job, should_run, skipped_job
-from sandbox.state import Account, CheckRun, Job, Repository, Run, State, Step, WorkflowFile, now
+from sandbox.state import Account, Artifact, CheckRun, Job, Repository, Run, State, Step, WorkflowFile, now
 
 FOLDER = ".github/workflows"
 # GitHub answers a re-run at once and starts it a little later; until then the old conclusion still shows.
@@ -272,6 +272,7 @@ def _settle(state: State, run: Run, job: Job, result: JobResult, conclusion: str
         job.completed_at = now()
         job.steps = [_step(step) for step in result.steps]
         job.log = result.log
+        run.artifacts += [Artifact(next(state.ids), name, content, now()) for name, content in result.artifacts]
         check = state.checks[job.id]
         check.status, check.conclusion, check.completed_at = "completed", conclusion, job.completed_at
         check.started_at = job.started_at

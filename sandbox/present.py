@@ -18,6 +18,7 @@ from sandbox.state import (
 )
 
 PERMISSIONS = {
+    "administration": "read",
     "actions": "write",
     "checks": "write",
     "contents": "write",

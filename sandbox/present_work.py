@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import timedelta
+
 from sandbox.present import (
     account,
     app,
@@ -12,6 +15,7 @@ from sandbox.present import (
 from sandbox.present_git import pushed_commit
 from sandbox.state import (
     Account,
+    Artifact,
     CheckRun,
     Comment,
     Issue,
@@ -19,6 +23,7 @@ from sandbox.state import (
     Json,
     Repository,
     Run,
+    Runner,
     State,
     Step,
     WorkflowFile,
@@ -105,6 +110,18 @@ def run(state: State, value: Run) -> Json:
     }
 
 
+def runner(value: Runner) -> Json:
+    return {
+        "id": value.id,
+        "name": value.name,
+        "os": "linux",
+        "status": value.status,
+        "busy": value.busy,
+        "ephemeral": value.ephemeral,
+        "labels": [{"id": number, "name": name, "type": "custom"} for number, name in enumerate(value.labels)],
+    }
+
+
 def step(value: Step) -> Json:
     return {
         "name": value.name,
@@ -113,6 +130,30 @@ def step(value: Step) -> Json:
         "number": value.number,
         "started_at": stamp(value.started_at),
         "completed_at": stamp(value.completed_at),
+    }
+
+
+def artifact(state: State, of: Run, value: Artifact) -> Json:
+    url = f"{repository_api(state, of.repository)}/actions/artifacts/{value.id}"
+    return {
+        "id": value.id,
+        "node_id": node_id("A", value.id),
+        "name": value.name,
+        "size_in_bytes": len(value.content),
+        "url": url,
+        "archive_download_url": f"{url}/zip",
+        "expired": False,
+        "digest": f"sha256:{hashlib.sha256(value.content).hexdigest()}",
+        "created_at": stamp(value.created_at),
+        "updated_at": stamp(value.created_at),
+        "expires_at": stamp(value.created_at + timedelta(days=90)),
+        "workflow_run": {
+            "id": of.id,
+            "repository_id": of.repository.id,
+            "head_repository_id": of.repository.id,
+            "head_branch": of.head_branch,
+            "head_sha": of.head_sha,
+        },
     }
 
 

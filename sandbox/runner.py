@@ -6,6 +6,7 @@ repositories that the demonstration or a test put there; it is no place for code
 
 import contextlib
 import functools
+import io
 import os
 import re
 import selectors
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import venv
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -67,6 +69,11 @@ class JobResult:
     completed_at: datetime
     labels: tuple[str, ...]
     annotations: tuple[Annotation, ...] = ()
+    artifacts: tuple[tuple[str, bytes], ...] = ()
+
+
+TIDY = ("actions/checkout", "actions/setup-python")  # these clean up at the end of the job
+ACTIONS = (*TIDY, "actions/upload-artifact")
 
 
 class StepFailed(Exception):
@@ -136,6 +143,7 @@ class _JobRun:
         self._log = JobLog()
         self._results: list[StepResult] = []
         self._groups: list[int] = []
+        self._artifacts: dict[str, bytes] = {}
         self._path: list[str] = []
         self._exported: dict[str, str] = {}
         self._outputs: dict[str, dict[str, str]] = {}
@@ -192,7 +200,7 @@ class _JobRun:
             elif not self._step(number, name, functools.partial(self._execute, step), step.continue_on_error):
                 stopped = True
         for step in reversed(self._job.steps):
-            if step.uses is not None and runs and not stopped:
+            if step.uses is not None and step.uses.partition("@")[0] in TIDY and runs and not stopped:
                 last += 1
                 self._step(last, f"Post {self._name(step)}", lambda: self._log.write("Post job cleanup."))
         self._step(last + 1, "Complete job", self._complete)
@@ -205,6 +213,7 @@ class _JobRun:
             completed_at=now(),
             labels=self._job.labels,
             annotations=tuple(self._log.annotations),
+            artifacts=tuple(self._artifacts.items()),
         )
 
     def _wanted(self, step: Step) -> bool:
@@ -259,14 +268,8 @@ class _JobRun:
         log.write("Prepare workflow directory")
         log.write("Prepare all required actions")
         for step in self._job.steps:
-            if step.uses is not None and step.uses.partition("@")[0] not in (
-                "actions/checkout",
-                "actions/setup-python",
-            ):
-                message = (
-                    f"Unable to resolve action {step.uses}: the sandbox has actions/checkout and actions/setup-python"
-                )
-                raise StepFailed(message)
+            if step.uses is not None and step.uses.partition("@")[0] not in ACTIONS:
+                raise StepFailed(f"Unable to resolve action {step.uses}: the sandbox has {', '.join(ACTIONS)}")
         log.write(f"Complete job name: {self._job.name}")
 
     def _complete(self) -> None:
@@ -279,6 +282,8 @@ class _JobRun:
             self._run_script(step)
         elif step.uses.partition("@")[0] == "actions/checkout":
             self._run_checkout(step)
+        elif step.uses.partition("@")[0] == "actions/upload-artifact":
+            self._run_upload(step)
         else:
             self._run_setup_python(step)
 
@@ -291,6 +296,22 @@ class _JobRun:
             raise StepFailed(f"The repository could not be checked out: {error}") from error
         self._log.write("[command]/usr/bin/git log -1 --format=%H")
         self._log.write(self._base.get("GITHUB_SHA", ""))
+
+    def _run_upload(self, step: Step) -> None:
+        """One file or one folder, as a zip; the files stand in it without the path above them."""
+        self._announce_action(step, {"name": "artifact", "if-no-files-found": "warn"})
+        inputs = {key: self._expand(value, step) for key, value in step.inputs.items()}
+        path = (self._workspace / inputs.get("path", "")).resolve()
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        if not path.is_relative_to(self._workspace.resolve()) or not files:
+            self._log.write(f"##[warning]No files were found with the provided path: {inputs.get('path', '')}.")
+            return
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in files:
+                archive.write(file, file.name if path.is_file() else str(file.relative_to(path)))
+        self._artifacts[inputs.get("name", "artifact")] = packed.getvalue()
+        self._log.write(f"Artifact {inputs.get('name', 'artifact')} has been successfully uploaded!")
 
     def _run_setup_python(self, step: Step) -> None:
         self._announce_action(step, {})

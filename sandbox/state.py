@@ -88,6 +88,18 @@ class WorkflowFile:
     runs: int = 0
 
 
+@dataclass(frozen=True)
+class Runner:
+    """A self-hosted runner as a test tells it; the sandbox's own work is done without one."""
+
+    id: int
+    name: str
+    status: str = "online"
+    busy: bool = False
+    ephemeral: bool = False
+    labels: tuple[str, ...] = ("self-hosted",)
+
+
 @dataclass
 class Repository:
     """One repository: its settings here, its content in a bare git repository."""
@@ -102,6 +114,7 @@ class Repository:
     issues: dict[int, Issue] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
     workflows: dict[str, WorkflowFile] = field(default_factory=dict)
+    runners: list[Runner] = field(default_factory=list)
 
     @property
     def full_name(self) -> str:
@@ -187,6 +200,16 @@ class Job:
 
 
 @dataclass
+class Artifact:
+    """What a job uploaded: a zip."""
+
+    id: int
+    name: str
+    content: bytes
+    created_at: datetime
+
+
+@dataclass
 class Run:
     """One workflow run; `jobs` holds those of every attempt, oldest first."""
 
@@ -210,6 +233,7 @@ class Run:
     status: str = "queued"
     conclusion: str | None = None
     jobs: list[Job] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
     rerun_waits: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
