@@ -1,5 +1,6 @@
 """What every forge does, held against both: GitHub in memory, and the GitHub adapter against the sandbox."""
 
+import tarfile
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ import pytest
 
 from app.domain.errors import NotInstalled, RateLimited, Refused, Unreachable
 from app.domain.evidence import Annotation
+from app.domain.fleet import Runner
 from app.domain.outcome import Conclusion
 from app.ports.forge import Button, CheckText
 from tests.adapters.conftest import World
@@ -58,6 +60,51 @@ def test_a_large_file_is_none(world: World) -> None:
     sha = world.push("main", {"large.txt": "x" * (1 << 20), "larger.txt": "x" * ((1 << 20) + 1)})
     assert world.forge.file("large.txt", sha) is not None
     assert world.forge.file("larger.txt", sha) is None
+
+
+def test_the_bytes_of_a_file_are_read_up_to_a_limit(world: World) -> None:
+    large = "x" * (2 << 20)
+    sha = world.push("main", {"large.bin": large, "binary.bin": "a\0b"})
+    assert world.forge.content("binary.bin", sha, most_bytes=3) == b"a\0b"
+    assert world.forge.content("binary.bin", sha, most_bytes=2) is None
+    assert world.forge.content("large.bin", sha, most_bytes=4 << 20) == large.encode()
+    assert world.forge.content("missing.bin", sha, most_bytes=9) is None
+    assert world.forge.content("../missing.bin", sha, most_bytes=9) is None
+
+
+def test_what_a_branch_has_changed_is_told_with_its_patch(world: World) -> None:
+    sha = world.push("feature", {"train.py": "print('train')\nprint('more')\n", "new.txt": "one\n", "README.md": None})
+    world.push("main", {"elsewhere.txt": "not of that branch\n"})
+    found = {change.path: change for change in world.forge.changes("main", sha)}
+    assert {path: change.status for path, change in found.items()} == {
+        "README.md": "removed",
+        "new.txt": "added",
+        "train.py": "modified",
+    }
+    patch = found["train.py"].patch.splitlines()
+    assert patch[0].startswith("@@ -1")
+    assert patch[-1] == "+print('more')"
+
+
+def test_an_archive_holds_the_files_of_a_commit_in_one_folder(world: World) -> None:
+    with world.forge.archive(world.main) as packed, tarfile.open(fileobj=packed, mode="r:gz") as tar:
+        files = {entry.name.partition("/")[2]: tar.extractfile(entry) for entry in tar if entry.isfile()}
+        train = files["train.py"]
+        assert set(files) == {"README.md", "train.py"}
+        assert train is not None
+        assert train.read() == b"print('train')\n"
+
+
+def test_only_the_open_pulls_of_that_account_are_listed(world: World) -> None:
+    for name in ("one", "two", "three"):
+        world.push(name, {f"{name}.txt": name})
+    first, _, third = (
+        world.pull_by_hand(head, f"Bump {head}", login)
+        for head, login in (("one", "depbot"), ("two", "maria"), ("three", "depbot"))
+    )
+    assert [pull.number for pull in world.forge.open_pulls_by("depbot")] == [third, first]
+    world.close_by_hand(third)
+    assert [pull.title for pull in world.forge.open_pulls_by("depbot")] == ["Bump one"]
 
 
 def test_a_folder_is_no_file(world: World) -> None:
@@ -268,6 +315,47 @@ def test_a_failed_run_shows_its_jobs_log_and_annotations(world: World) -> None:
     assert any(line.endswith(b"##[error]Process completed with exit code 1.\n") for line in lines)
     found = world.forge.annotations(jobs["train"])
     assert ("failure", "train.py", 3, "no more memory") in [(a.level, a.path, a.line, a.message) for a in found]
+
+
+def test_what_a_run_uploaded_is_listed_and_read(world: World) -> None:
+    (artifact,) = world.forge.artifacts(world.uploading_run())
+    assert artifact.name == "heal-observations"
+    assert artifact.size_bytes > 0
+    files = world.forge.artifact_files(artifact, most_bytes=1_000_000)
+    assert files == {"churn.json": b'[{"age": 1}]', "deep/notes.txt": b"x"}
+    assert world.forge.artifacts(world.failed_run()) == []
+
+
+def test_all_runs_are_listed_where_no_commit_is_named(world: World) -> None:
+    run = world.forge.run(world.failed_run())
+    assert world.forge.runs() == [run]
+
+
+def test_runs_are_listed_by_branch_and_conclusion(world: World) -> None:
+    run = world.forge.run(world.failed_run())
+    assert world.forge.runs(branch="main", conclusion="failure") == [run]
+    assert world.forge.runs(branch="main", conclusion="success") == []
+    assert world.forge.runs(branch="other") == []
+
+
+def test_a_job_tells_when_it_was_asked_for_and_when_it_began_and_ended(world: World) -> None:
+    for job in world.forge.jobs(world.failed_run(), 1):
+        assert job.created_at is not None
+        assert job.started_at is not None
+        assert job.completed_at is not None
+        assert job.created_at <= job.started_at <= job.completed_at
+        assert job.labels == ("ubuntu-latest",)
+
+
+def test_the_repositorys_own_runners_are_told(world: World) -> None:
+    assert world.forge.runners() == []
+    runners = [
+        Runner(7, "gpu-1", True, busy=True, labels=frozenset({"self-hosted", "gpu"})),
+        Runner(8, "gpu-2", False, labels=frozenset({"self-hosted"})),
+        Runner(9, "once-x7", True, ephemeral=True, labels=frozenset({"self-hosted"})),
+    ]
+    world.own(*runners)
+    assert world.forge.runners() == runners
 
 
 def test_a_rerun_is_a_later_attempt_of_the_same_run(world: World) -> None:

@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from app.adapters.github.app import GitHubApp
 from app.domain.errors import RateLimited, Unreachable
 from app.domain.evidence import Annotation
+from app.domain.fleet import Runner
 from app.ports.forge import Forge
 from sandbox.server import Sandbox
+from sandbox.state import Runner as SandboxRunner
 from tests.sandbox.contract import check_request
 from tests.twins.forge import MemoryApp, MemoryForge
 
@@ -36,6 +38,20 @@ jobs:
         run: |
           echo "::error file=train.py,line=3::no more memory"
           test "$GITHUB_RUN_ATTEMPT" -gt 1
+"""
+UPLOADS = """\
+name: CI
+on: [push]
+jobs:
+  score:
+    runs-on: ubuntu-latest
+    steps:
+      - run: |
+          mkdir -p out/deep
+          printf '[{"age": 1}]' > out/churn.json
+          printf x > out/deep/notes.txt
+      - uses: actions/upload-artifact@v4
+        with: {name: heal-observations, path: out}
 """
 START = {"README.md": "# Model\n", "train.py": "print('train')\n"}
 WRITES = {
@@ -83,6 +99,12 @@ class MemoryWorld:
         self.twin.script_rerun(run.id, "success", jobs)
         return run.id
 
+    def uploading_run(self) -> int:
+        sha = self.push("main", {WORKFLOW: UPLOADS})
+        run = self.twin.add_run(head_sha=sha, head_branch="main", conclusion="success")
+        self.twin.upload(run.id, "heal-observations", {"churn.json": b'[{"age": 1}]', "deep/notes.txt": b"x"})
+        return run.id
+
     def finished(self, run_id: int, attempt: int) -> None:
         """Runs of the twin end at once."""
 
@@ -98,6 +120,9 @@ class MemoryWorld:
 
     def comments(self, number: int) -> list[tuple[str, str]]:
         return [(comment.author, comment.body) for comment in self.twin.comments.get(number, [])]
+
+    def pull_by_hand(self, head: str, title: str, login: str) -> int:
+        return self.twin.pull_by_hand(head, title, login=login).number
 
     def close_by_hand(self, number: int) -> None:
         self.twin.close_by_hand(number)
@@ -120,6 +145,10 @@ class MemoryWorld:
 
     def uninstall(self) -> None:
         self.twin.installed = False
+
+    def own(self, *runners: Runner) -> None:
+        """The repository's self-hosted runners."""
+        self.twin.own_runners = list(runners)
 
     def check_requests(self) -> None:
         """The twin sends none."""
@@ -193,6 +222,11 @@ class SandboxWorld:
         self.until(lambda: [run.status for run in self.forge.runs(head_sha=sha)] == ["completed"])
         return self.forge.runs(head_sha=sha)[0].id
 
+    def uploading_run(self) -> int:
+        sha = self.push("main", {WORKFLOW: UPLOADS})
+        self.until(lambda: [run.status for run in self.forge.runs(head_sha=sha)] == ["completed"])
+        return self.forge.runs(head_sha=sha)[0].id
+
     def finished(self, run_id: int, attempt: int) -> None:
         def over() -> bool:
             run = self.forge.run(run_id)
@@ -219,6 +253,10 @@ class SandboxWorld:
     def comments(self, number: int) -> list[tuple[str, str]]:
         found = self.as_user("GET", f"/issues/{number}/comments?per_page=100")
         return [(one["user"]["login"].replace("self-healing-mlops-bot", "heal"), one["body"]) for one in found]
+
+    def pull_by_hand(self, head: str, title: str, login: str) -> int:
+        token = self.box.admin("/users", {"login": login, "permission": "write"})["token"]
+        return int(self.as_user("POST", "/pulls", {"head": head, "base": "main", "title": title}, token)["number"])
 
     def close_by_hand(self, number: int) -> None:
         self.as_user("PATCH", f"/pulls/{number}", {"state": "closed"})
@@ -248,6 +286,14 @@ class SandboxWorld:
             for installation in state.installations.values():
                 installation.repository_ids.discard(self.repository.id)
         self.forge = self.box.app().forge(self.repository)
+
+    def own(self, *runners: Runner) -> None:
+        made = self.box.sandbox.state.repository(self.repository.owner, self.repository.full_name.split("/")[1])
+        assert made
+        made.runners = [
+            SandboxRunner(r.id, r.name, "online" if r.online else "offline", r.busy, r.ephemeral, tuple(r.labels))
+            for r in runners
+        ]
 
     def as_user(self, method: str, path: str, body: Any = None, token: str = "") -> Any:
         headers = {"Authorization": f"Bearer {token or self.maintainer}"}

@@ -293,3 +293,48 @@ def test_options_of_serve_are_checked_and_reach_the_processes_it_starts(
     assert "HEAL_WEB__PORT" in heal("serve", "--port", "99999").output
     heal("serve", "--host", "0.0.0.0", "--port", "8001")  # refused for the missing App, after the options were taken
     assert Settings().web.host == "0.0.0.0"
+
+
+def test_a_token_is_printed_once_and_listed_without_itself(world: World, heal: Heal) -> None:
+    with world.store.begin() as ledger:
+        ledger.remember_repository(world.forge.repository)
+    made = heal("tokens", "create", "--repository", "acme/trainer", "--scope", "observations,signals", "--name", "ci")
+    assert made.exit_code == 0
+    text = made.stdout.strip()
+    assert text.startswith("heal_")
+    heal("tokens", "create", "--repository", "acme/trainer", "--expires", "90d")
+    listed = json.loads(heal("tokens", "list", "--json").stdout)
+    assert [(t["id"], t["name"], t["scopes"], t["expires_at"] is None) for t in listed] == [
+        (2, "", ["observations"], False),
+        (1, "ci", ["observations", "signals"], True),
+    ]
+    table = heal("tokens", "list").stdout
+    assert "acme/trainer" in table
+    assert text not in table
+    assert heal("tokens", "revoke", "1").exit_code == 0
+    assert heal("tokens", "revoke", "1").exit_code == 1
+    assert json.loads(heal("tokens", "list", "--json").stdout)[1]["revoked_at"] is not None
+
+
+def test_a_secret_for_mlflow_comes_with_the_address_of_its_webhook(world: World, heal: Heal) -> None:
+    with world.store.begin() as ledger:
+        ledger.remember_repository(world.forge.repository)
+    made = json.loads(heal("tokens", "create", "--repository", "acme/trainer", "--kind", "mlflow", "--json").stdout)
+    assert made["address"] == f"/api/v1/signals/mlflow/{made['id']}"
+    assert made["token"].startswith("heal_")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("--repository", "acme/nowhere"), 1, "acme/nowhere is not known here"),
+        (("--repository", "acme/trainer", "--scope", "everything"), 2, "'everything' is none of"),
+        (("--repository", "acme/trainer", "--expires", "soon"), 2, "is not a duration"),
+        (("--repository", "acme/trainer", "--kind", "cookie"), 2, "'cookie' is none of"),
+    ],
+)
+def test_a_token_that_cannot_be_made_is_told(
+    world: World, heal: Heal, words: tuple[str, ...], code: int, says: str
+) -> None:
+    done = heal("tokens", "create", *words)
+    assert (done.exit_code, says in done.stderr) == (code, True)

@@ -1,11 +1,12 @@
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, func, select
 
 from app.db.store import SqlStore
 from app.db.tables import DeliveryRow
-from app.domain.delivery import DeliveryState
+from app.domain.delivery import OBSERVATIONS, DeliveryState
 from app.ports.queue import Work
 from tests.conftest import Bell
 from tests.contract.things import NOON, delivery
@@ -155,6 +156,36 @@ def test_pruning_drops_the_bodies_of_finished_deliveries_and_keeps_their_guids(s
     assert not store.keep([delivery("done")])[0].fresh
 
 
+def test_a_models_rows_are_not_kept_when_they_are_ignored_or_dead(store: SqlStore) -> None:
+    ignored, dead, other = store.keep(
+        [delivery("ignored", source=OBSERVATIONS), delivery("dead", source=OBSERVATIONS), delivery("other")]
+    )
+    with store.begin() as ledger:
+        ledger.finish_delivery(ignored.id, DeliveryState.IGNORED, "switched off")
+        assert ledger.delivery(ignored.id).body == b""
+    for kept in (dead, other):
+        lease = store.claim(Work.DELIVERY, kept.id)
+        assert lease is not None
+        store.bury(lease, "boom")
+    assert store.prune(older_than_s=3600) == 0
+    assert store.prune(older_than_s=-1) == 1
+    with store.begin() as ledger:
+        assert ledger.delivery(dead.id).body == b""
+        assert ledger.delivery(other.id).body == delivery().body
+    assert store.redrive(Work.DELIVERY, other.id)
+
+
 def _count(engine: Engine) -> int:
     with engine.connect() as connection:
         return connection.execute(select(func.count()).select_from(DeliveryRow)).scalar_one()
+
+
+def test_what_was_marked_of_a_runner_long_ago_is_forgotten_and_nothing_else(store: SqlStore) -> None:
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    store.mark("runner:7:1:well", long_ago)
+    store.mark("runner:7:2:well", datetime.now(UTC))
+    store.mark("deliveries audited until", long_ago)
+    store.prune(older_than_s=3600)
+    assert store.marked("runner:7:1:well") is None
+    assert store.marked("runner:7:2:well") is not None
+    assert store.marked("deliveries audited until") == long_ago

@@ -10,7 +10,7 @@ from app.db.store import SqlStore
 from app.db.tables import RepairRow
 from app.domain.delivery import DeliveryState
 from app.domain.errors import LeaseLost
-from app.domain.incident import State
+from app.domain.incident import Past, State
 from app.domain.policy import Switch
 from app.domain.repair import Intent, RepairState, Verb
 from app.domain.tenant import Repository
@@ -74,6 +74,33 @@ def test_an_incident_comes_back_as_it_was_saved(store: SqlStore) -> None:
         assert ledger.incidents_at(7, head_sha="a" * 40) == []
         assert ledger.incident_of_fix_branch(7, "feature/feed") is None
         assert ledger.incident_of_pull(8, 5) is None
+
+
+def test_the_past_of_a_cause_is_that_of_the_repository_on_all_branches(store: SqlStore) -> None:
+    with store.begin() as ledger:
+        here = ledger.add_incident(incident("here"))
+        there = ledger.add_incident(replace(incident("there"), branch="other"))
+        others = [
+            replace(incident("elsewhere"), repository_id=8),
+            replace(incident("something"), finding=replace(FINDING, fingerprint="else")),
+        ]
+        for run_id, found in ((1, here), (1, here), (2, there), (3, here)):
+            ledger.note(found.id, "found", {"run_id": run_id})
+            ledger.note(found.id, "decided", {"run_id": 77})
+        for other in others:
+            ledger.note(ledger.add_incident(other).id, "found", {"run_id": 9})
+        for key, state, ended in (
+            ("a", RepairState.PROVEN, 1),
+            ("b", RepairState.PROVEN, 2),
+            ("c", RepairState.FAILED, 3),
+        ):
+            made = ledger.add_repair(replace(repair(there.id), effect_key=key))
+            done = replace(made, state=state, outcome=replace(outcome(), data={"pull": ended}))
+            ledger.save_repair(done, due_at=None)
+        past = ledger.past(7, FINDING.kind, FINDING.fingerprint, 3)
+        assert (past.runs, past.healed_by, past.pull) == (2, "rerun_failed_jobs", 2)
+        assert past.healed_at is not None
+        assert ledger.past(7, FINDING.kind, "unheard of", 3) == Past()
 
 
 def test_two_who_find_the_same_incident_get_the_same_one(store: SqlStore) -> None:

@@ -26,6 +26,8 @@ FINDING = Finding(
     lines=(EvidenceLine(12, "ReadTimeoutError", "Install", root=True),),
     ladder=(REMEDY, Remedy("retry_downloads")),
     job="fit",
+    jobs=("fit", "sweep"),
+    actionable=False,
 )
 PLAN = Plan(
     "Run again", "It was the network", (FileEdit("a.txt", "one\n", None),), ("POST rerun",), "none", "green", ""

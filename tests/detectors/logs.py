@@ -48,8 +48,8 @@ def failing_log(
     return read_job_log(io.BytesIO(text), job(name), annotations)
 
 
-def job(name: str = "fit", steps: tuple[JobStep, ...] = STEPS) -> Job:
-    return Job(id=7, name=name, run_id=5, attempt=1, head_sha="a" * 40, conclusion="failure", steps=steps)
+def job(name: str = "fit", steps: tuple[JobStep, ...] = STEPS, conclusion: str = "failure") -> Job:
+    return Job(id=7, name=name, run_id=5, attempt=1, head_sha="a" * 40, conclusion=conclusion, steps=steps)
 
 
 def run_failed(workflow_path: str = ".github/workflows/train.yml") -> RunFinished:

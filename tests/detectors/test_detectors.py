@@ -2,7 +2,7 @@ import pytest
 
 from app.domain.evidence import EvidenceBag, JobLogs, Manifests
 from app.domain.finding import Finding, Severity
-from detectors import BUILTIN
+from detectors.builtin import BUILTIN
 from tests.detectors.logs import failing_log, run_failed
 
 CONFLICT = (
@@ -31,7 +31,8 @@ def findings(*logs, manifests=None, event=None) -> list[Finding]:
 @pytest.mark.parametrize(
     ("line", "detector"),
     [
-        ("MemoryError", "pipeline_failure"),
+        ("MemoryError", "resource_constraint"),
+        ("No space left on device", "resource_constraint"),
         ("something nobody has seen", "pipeline_failure"),
         ("ERROR: No matching distribution found for networkx==3.5", "dependency_conflict"),
         ("  × No solution found when resolving dependencies:", "dependency_conflict"),
@@ -67,17 +68,51 @@ def test_the_fingerprint_looks_through_what_differs_from_run_to_run():
     assert first.fingerprint == second.fingerprint
 
 
+ONE = ("FAILED tests/test_a.py::test_1 - assert 1 == 2", "FAILED tests/test_a.py::test_2 - assert 1 == 2")
+RESET = "requests.exceptions.ConnectionError: ('Connection aborted.', ConnectionResetError(104, 'Connection reset'))"
+
+
 @pytest.mark.parametrize(
-    "other",
-    [
-        failing_log("FAILED tests/test_a.py::test_2 - assert 1 == 2", name="test (3.10)"),
-        failing_log("FAILED tests/test_a.py::test_1 - assert 1 == 2", name="test (3.11)"),
-        failing_log("MemoryError", name="test (3.10)"),
-    ],
+    ("line", "other_line", "job"),
+    [(*ONE, "test (3.10)"), (ONE[0], "MemoryError", "test (3.10)"), ("MemoryError", "MemoryError", "evaluate")],
+    ids=["another test", "another kind", "memory of another job"],
 )
-def test_another_job_or_cause_has_another_fingerprint(other):
-    one = failing_log("FAILED tests/test_a.py::test_1 - assert 1 == 2", name="test (3.10)")
+def test_another_cause_has_another_fingerprint(line, other_line, job):
+    one, other = failing_log(line, name="test (3.10)"), failing_log(other_line, name=job)
     assert findings(one)[0].fingerprint != findings(other)[0].fingerprint
+    assert len(findings(one, other)) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (ONE[0], ("test (3.10)", "test (3.11)", "coverage")),
+        ("ModuleNotFoundError: No module named 'pandas'", ("lint", "test", "fit")),
+        ("ERROR: No matching distribution found for networkx==3.5", ("lint", "test", "fit")),
+        ("MemoryError", ("fit (small)", "fit (large)", "fit")),
+        (RESET, ("lint", "test", "fit")),
+        ("something nobody has seen", ("lint", "test", "fit")),
+    ],
+    ids=["a test", "a module", "a requirement", "memory in a matrix", "the network", "unknown"],
+)
+def test_the_jobs_of_a_run_that_share_a_cause_are_one_finding(line, names):
+    (finding,) = findings(*(failing_log(line, name=name) for name in names))
+    assert finding.subject == f"train / 3 jobs: {', '.join(names)}"
+    assert finding.facts["jobs"] == list(names)
+    assert finding.jobs == finding.failed_jobs == names
+    assert finding.job in names
+    for name in names:  # whichever of them failed
+        (alone,) = findings(failing_log(line, name=name))
+        assert (alone.fingerprint, alone.failed_jobs) == (finding.fingerprint, (name,))
+        assert alone.subject == f"train / {name}"
+        assert "jobs" not in alone.facts
+
+
+def test_of_many_jobs_the_first_are_named():
+    names = [f"j{i}" for i in "abcdefg"]
+    (finding,) = findings(*(failing_log(ONE[0], name=name) for name in names))
+    assert finding.subject == "train / 7 jobs: ja, jb, jc, jd, je, …"
+    assert len(finding.jobs) == 7
 
 
 def test_another_workflow_has_another_fingerprint():
@@ -92,8 +127,8 @@ def test_a_conflict_names_the_packages_and_their_lines(explanation):
     manifests = {"requirements.txt": REQUIREMENTS, "pyproject.toml": '[project]\ndependencies = ["tabular>=1.4"]\n'}
     finding = findings(failing_log(*explanation), manifests=manifests)[0]
     assert finding.kind == "dependency_resolution_conflict"
-    assert finding.summary == "The requirements cannot be installed together: tabular, arrowlite, featurestore"
-    assert finding.facts["packages"] == ["tabular", "arrowlite", "featurestore"]
+    assert finding.summary == "The requirements cannot be installed together: arrowlite, tabular, featurestore"
+    assert finding.facts["packages"] == ["arrowlite", "tabular", "featurestore"]  # what is contested first
     assert finding.facts["requirements"] == [
         {"package": "tabular", "requirement": "tabular>=1.4", "path": "pyproject.toml", "line": 2},
         {"package": "featurestore", "requirement": "featurestore==2.1.0", "path": "requirements.txt", "line": 2},
@@ -114,7 +149,11 @@ def test_pip_explains_a_conflict_before_its_error():
         "",
         "ERROR: ResolutionImpossible: for help visit https://pip.pypa.io/en/latest/topics/dependency-resolution/",
     )
-    assert findings(log)[0].facts["packages"] == ["pandas", "numpy"]
+    assert findings(log)[0].facts["packages"] == ["numpy", "pandas"]
+    assert findings(log)[0].facts["contradiction"] == [
+        {"who": "you", "requires": "numpy==1.20.0"},
+        {"who": "pandas==2.2.0", "requires": "numpy<2,>=1.22.4"},
+    ]
 
 
 def test_a_missing_version_names_its_requirement():
@@ -127,6 +166,11 @@ def test_a_missing_version_names_its_requirement():
 
 
 def test_the_same_conflict_has_the_same_fingerprint_whatever_the_lines():
-    finding = findings(failing_log(*CONFLICT))[0]
+    finding = findings(failing_log(*CONFLICT), manifests={"requirements.txt": REQUIREMENTS})[0]
     later = findings(failing_log("Using CPython 3.11", *CONFLICT), manifests={"requirements.txt": REQUIREMENTS})[0]
     assert finding.fingerprint == later.fingerprint
+
+
+def test_a_finding_says_whether_it_is_certain_enough_to_be_acted_on():
+    assert findings(failing_log("MemoryError"))[0].actionable
+    assert not findings(failing_log("something nobody has seen"))[0].actionable

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import re2
 
@@ -47,6 +50,98 @@ def test_a_counter_example_is_not_taken_for_the_signatures_cause(signature, line
     assert signature not in [cause.signature for cause in causes]
 
 
+PAGES = Path(__file__).parents[2] / "docs" / "plugins"
+TOLD = {
+    detector: re.findall(
+        r"(?m)^\| `(\w+)` \| [^|]+ \| ``(.+?)`` \| `(\w+)`", (PAGES / f"{detector}.md").read_text("utf-8")
+    )
+    for detector in ("pipeline_failure", "resource_constraint")
+}
+SHOWN = [row for rows in TOLD.values() for row in rows]
+
+
+@pytest.mark.parametrize("detector", TOLD)
+def test_the_page_lists_every_cause(detector):
+    listed = {kind for kind, _, _ in TOLD[detector]}
+    assert listed == {s.kind for s in SIGNATURES if s.detector == detector} - {"unknown"}
+
+
+def test_a_kind_is_claimed_by_one_detector():
+    claimed = {(s.kind, s.detector) for s in SIGNATURES}
+    assert len(claimed) == len({s.kind for s in SIGNATURES})
+
+
+@pytest.mark.parametrize(("kind", "line", "action"), SHOWN, ids=lambda value: value[:30])
+def test_the_page_shows_a_cause_as_it_is_diagnosed(kind, line, action):
+    cause = diagnose(failing_log("epoch 1", line))[0]
+    assert (cause.kind, cause.signature.ladder[0].action) == (kind, action)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        *("#12 0.345 ", "[rank3]: ", "##[error]", "app_1  | ", "21:49:28  ", "[2026-11-21T09:00:00.000Z] ", "stderr: "),
+        *("10.19 ", "(RayWorker pid=12, ip=10.0.0.1) "),
+    ],
+)
+@pytest.mark.parametrize("line", ["--- FAIL: TestCloud (1.67s)", "Found 2 errors in 1 file (checked 3 source files)"])
+def test_what_builders_ranks_and_servers_put_before_a_line_changes_nothing(before, line):
+    assert diagnose(failing_log(before + line))[0].kind == diagnose(failing_log(line))[0].kind != "unknown"
+
+
+@pytest.mark.parametrize(
+    ("line", "facts"),
+    [
+        (
+            "RuntimeError: CUDA out of memory. Tried to allocate 1.50 GiB. GPU 2 has a total capacity of 23.65 GiB",
+            {
+                "tried_to_allocate": {"value": 1.5, "unit": "GiB"},
+                "tried_to_allocate_bytes": 3 * 2**29,
+                "total_capacity": {"value": 23.65, "unit": "GiB"},
+                "gpu_index": 2,
+            },
+        ),
+        (
+            "##[error]This request was failed because it uses a deprecated version of `actions/cache: v1`.",
+            {"action": "actions/cache", "version": "v1"},
+        ),
+        (
+            "docker: Error response from daemon: pull access denied for torch, repository does not exist",
+            {"kind": "pull_denied", "image": "torch"},
+        ),
+        ("OSError: [Errno 122] Disk quota exceeded", {"errno": "EDQUOT"}),
+        ("npm error code ENEEDAUTH", {"service": "npm"}),
+        ("urllib.error.HTTPError: HTTP Error 503: Service Unavailable", {"http_status": 503}),
+        ("Segmentation fault (core dumped)", {"signal": "SIGSEGV"}),
+        (
+            "src/a.ts(10,5): error TS2322: Type 'string' is wrong",
+            {"ts_codes": ["TS2322"], "path": "src/a.ts", "line": 10},
+        ),
+        ("ERROR: Failed building wheel for horovod", {"package": "horovod"}),
+        ("x.c:1:10: fatal error: Python.h: No such file or directory", {"missing_header": "Python.h"}),
+        ("=========== 3 failed, 9 passed in 1.44s ===========", {"failed_count": 3}),
+        (
+            "slurmstepd: error: *** JOB 12 ON n1 CANCELLED AT 2024-07-05T02:42:53 DUE TO TIME LIMIT ***",
+            {"kind": "time_limit"},
+        ),
+        (
+            "ERROR: Could not find a version that satisfies the requirement a==3 (from versions: 1.0, 2.0)",
+            {"requirement": "a==3", "versions_available": "1.0, 2.0"},
+        ),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_a_line_tells_its_facts(line, facts):
+    told = diagnose(failing_log(line))[0].facts
+    assert {name: told.get(name) for name in facts} == facts
+
+
+def test_a_known_message_wins_over_a_hint():
+    hint = "Error: authentication failed"
+    assert diagnose(failing_log(hint))[0].kind == "missing_secret_or_auth"
+    assert diagnose(failing_log(hint, "RuntimeError: CUDA out of memory."))[0].kind == "cuda_oom"
+
+
 @pytest.mark.parametrize("herring", RED_HERRINGS, ids=lambda herring: herring.example[:30])
 def test_a_red_herring_leaves_the_cause_unknown(herring):
     assert re2.search(herring.pattern, herring.example)
@@ -90,6 +185,9 @@ def test_a_good_signature_is_read():
         ('["space invaders"]', "[]", "at least one entry"),
         ('["space invaders"]', "[3]", "not_this must be a list of texts"),
         ('kind = "disk_full"', "kind = ", "disk: "),
+        ("ladder = [", "tells = ['x']\nladder = [", "a row of tells has when"),
+        ("ladder = [", "tells = [{ when = '(', errno = 'E' }]\nladder = [", "is not a pattern"),
+        ("ladder = [", "tells = [{ when = 'x', errno = [1] }]\nladder = [", "of one value only"),
     ],
 )
 def test_a_wrong_signature_is_refused_with_its_name(old, new, complaint):

@@ -10,17 +10,18 @@ import pytest
 import typer
 
 import actions
-import detectors
+from app.adapters import sources
 from app.adapters.github import webhook
 from app.cli import app
 from app.domain.incident import State
 from app.healing.command import VERBS
 from app.healing.configuration import resolve
 from app.settings import Settings
+from detectors import builtin
 from detectors.signatures import parse_signature
 from tests.docs.pages import DOCS, ROOT, anchors, blocks, named, pages, prose
 
-PLUGINS = [*detectors.BUILTIN, *actions.BUILTIN]
+PLUGINS = [*builtin.BUILTIN, *actions.BUILTIN]
 EXAMPLES = [
     pytest.param(text, id=f"{named(page)}-{number}")
     for page in pages()
@@ -126,11 +127,20 @@ def test_every_repository_of_the_demo_is_told(page: Path) -> None:
     assert [name for name in repositories if name not in page.read_text()] == []
 
 
-def test_every_error_of_the_webhook_is_told() -> None:
-    codes = re.findall(r"_Answer\(\s*(\d{3}),\s*\"(\w+)\"", (ROOT / "app/web/webhook.py").read_text())
-    api = (DOCS / "reference/api.md").read_text()
-    assert len(codes) >= 5
-    assert [code for status, code in codes if f"| {status} | `{code}` |" not in api] == []
+@pytest.mark.parametrize(("place", "section"), [("webhook.py", "POST /webhooks/github"), ("api", "POST /api/v1/…")])
+def test_every_error_of_the_ways_in_is_told(place: str, section: str) -> None:
+    there = ROOT / "app/web" / place
+    files = [ROOT / "app/web/answer.py", *(there.glob("*.py") if there.is_dir() else [there])]
+    code = re.compile(r"(?:Answer\(\s*(\d{3})|_unknown\()[,\s]*\"(\w+)\"")
+    codes = {(status or "401", name) for file in files for status, name in code.findall(file.read_text())}
+    told = _section(DOCS / "reference/api.md", section)
+    assert len(codes) >= 8
+    assert [code for status, code in codes if f"| {status} | `{code}` |" not in told] == []
+
+
+@pytest.mark.parametrize("source", sources.READERS)
+def test_every_other_source_is_told(source: str) -> None:
+    assert source in _rows(DOCS / "reference/events.md")
 
 
 def test_every_metric_is_told() -> None:
@@ -144,7 +154,7 @@ def test_every_example_of_heal_yml_is_valid(text: str) -> None:
     configured = resolve(
         text,
         None,
-        known_detectors=[plugin.kind for plugin in detectors.BUILTIN],
+        known_detectors={plugin.kind: plugin.Settings for plugin in builtin.BUILTIN},
         known_actions=[plugin.kind for plugin in actions.BUILTIN],
     )
     assert configured.problems == ()

@@ -154,6 +154,8 @@ class Stage:
             "HEAL_GITHUB__WEBHOOK_SECRETS": SECRET,
             "HEAL_GITHUB__SECONDS_BETWEEN_WRITES": "0",
             "HEAL_RESOLVER__INDEX_URL": f"{state.base_url}/simple/",
+            "HEAL_ADVISORIES__URL": "",
+            "HEAL_ADVISORIES__CACHE": str(self.root / "advisories.db"),
             "HEAL_WEB__PORT": str(self.port),
             "HEAL_HEALING__LOOK_EVERY_S": "2",
             **self.settings,

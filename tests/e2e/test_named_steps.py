@@ -24,7 +24,8 @@ LOOP = ("claimed delivery", "after interpret", "after gather", "after diagnose",
 RERUN = ("after apply", "after look")
 ISSUE = ("after apply",)
 UNDO = ("before undo", "after undo")
-EVERY = {*LOOP, *RERUN, *ISSUE, *UNDO, "after pull_body", "after comment", "after reply", "after config"}
+OBSERVED = ("after summarise", "after take in")  # killed at in test_signals.py
+EVERY = {*LOOP, *RERUN, *ISSUE, *UNDO, *OBSERVED, "after pull_body", "after comment", "after reply", "after config"}
 
 
 def test_every_named_step_is_killed_at() -> None:

@@ -11,7 +11,7 @@ from app.domain.repair import RepairState
 from app.healing.sweep import sweep
 from app.healing.work import perform
 from app.ports.queue import Work
-from tests.healing.world import ASSERTION, AUTO, OUT_OF_MEMORY, STRANGE, TRAIN_YAML, World
+from tests.healing.world import ASSERTION, AUTO, OUT_OF_MEMORY, STRANGE, TRAIN_YAML, TRANSIENT, World
 
 
 def test_a_transient_failure_is_rerun_and_healed_by_the_later_attempt(world: World) -> None:
@@ -471,3 +471,23 @@ def test_what_was_half_done_when_the_switch_was_thrown_waits_for_resume(world: W
     world.wait_for(Work.REPAIR)
     world.drain()
     assert world.incident().pull_number == 1
+
+
+def test_a_repair_is_proven_by_the_job_that_it_was_made_for(world: World) -> None:
+    world.project()
+    sha = world.forge.branches["main"]
+
+    def ran(first: str, second: str) -> int:
+        jobs = [world.failed_job(TRANSIENT, first), world.forge.job(second, "success")]
+        run = world.forge.add_run(head_sha=sha, head_branch="main", jobs=jobs)
+        world.arrive(world.forge.finished(run.id))
+        world.drain()
+        return run.id
+
+    repaired = ran("fit", "evaluate")
+    ran("evaluate", "fit")  # the same cause, in another job of another run
+    again = [world.failed_job(TRANSIENT, "fit"), world.forge.job("evaluate", "success")]
+    world.forge.finish_run(repaired, "failure", again)
+    world.arrive(world.forge.finished(repaired))
+    world.drain()
+    assert world.incident().state is not State.HEALED

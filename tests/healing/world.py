@@ -9,9 +9,9 @@ from typing import BinaryIO
 from sqlalchemy import Engine, select, update
 
 import actions
-import detectors
+from app.adapters import observations
 from app.adapters.clock import SystemClock
-from app.adapters.github.logs import read_job_log
+from app.adapters.github.logs import read_job_log, read_templates
 from app.db.engine import db_now, reading, writing
 from app.db.leases import ROWS
 from app.db.store import SqlStore
@@ -28,6 +28,8 @@ from app.ports.queue import Work
 from app.ports.resolver import Resolution
 from app.ports.store import Record
 from app.registry import collect
+from app.summaries import DetectorSummaries
+from detectors import builtin
 from tests.twins.forge import MemoryApp, MemoryForge, ScriptedJob
 
 TRANSIENT = (
@@ -80,12 +82,15 @@ class World:
         self.kit = Kit(
             store=self.store,
             app=self.app,
-            detectors=collect("none", detectors.BUILTIN),
+            detectors=collect("none", builtin.BUILTIN),
             actions=collect("none", actions.BUILTIN),
             resolver=NoResolver(),
             clock=SystemClock(),
-            parse=lambda delivery: self._events[delivery.guid],
+            parse=lambda delivery, _: self._events[delivery.guid],
             read_log=self._read_log,
+            read_green=read_templates,
+            read_batch=observations.read,
+            summaries=DetectorSummaries(lambda: b"key"),
             dashboard_url="https://heal.example",
             look_every_s=self.look_every_s,
             passing=self.passed.append,

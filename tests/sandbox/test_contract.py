@@ -14,10 +14,17 @@ from tests.sandbox.contract import ContractViolation, check_event, check_request
 
 CI = ".github/workflows/ci.yml"
 
+UPLOADS = """\
+      - run: echo steady > report.txt
+      - uses: actions/upload-artifact@v4
+        with: {name: report, path: report.txt}
+"""
+
 
 def test_every_route_answers_as_github_describes_and_every_event_is_githubs(github: Github, listener: Listener) -> None:
     github.admin("POST", "/hook", {"url": listener.url})
-    repo = github.create("model", {CI: FAILING, ".github/workflows/two.yml": TWO_JOBS, "README.md": "# Model\n"})
+    two = TWO_JOBS.replace("      - run: echo steady\n", UPLOADS)
+    repo = github.create("model", {CI: FAILING, ".github/workflows/two.yml": two, "README.md": "# Model\n"})
     github.admin("POST", "/users", {"login": "mona", "permission": "write"})
     _the_app(github, repo)
     _runs(github, repo)
@@ -69,7 +76,9 @@ def _runs(github: Github, repo: str) -> None:
     github.call("GET", f"{repo}/actions/jobs/{job['id']}")
     github.call("GET", f"{repo}/actions/jobs/{job['id']}/logs")
     github.call("GET", f"{run}/logs")
-    github.call("GET", f"{run}/artifacts")
+    uploaded = next(r for r in found if github.call("GET", f"{repo}/actions/runs/{r['id']}/artifacts")["total_count"])
+    (artifact,) = github.call("GET", f"{repo}/actions/runs/{uploaded['id']}/artifacts", name="report")["artifacts"]
+    github.call("GET", f"{repo}/actions/artifacts/{artifact['id']}/zip")
     for again in (f"{run}/rerun", f"{run}/rerun-failed-jobs"):
         github.call("POST", again)
         github.settle()
@@ -81,6 +90,7 @@ def _runs(github: Github, repo: str) -> None:
     flaky = github.call("GET", f"{other}/jobs")["jobs"][0]
     github.call("POST", f"{repo}/actions/jobs/{flaky['id']}/rerun")
     github.settle()
+    github.call("GET", f"{repo}/actions/runners")
     github.call("GET", f"{repo}/actions/workflows")
     github.call("GET", f"{repo}/actions/workflows/two.yml")
     dispatched = {"ref": "main", "inputs": {"reason": "a test"}, "return_run_details": True}
@@ -103,6 +113,7 @@ def _contents(github: Github, repo: str) -> None:
     github.call("GET", f"{repo}/commits", sha="main", per_page="2")
     github.call("GET", f"{repo}/commits/{head}")
     github.call("GET", f"{repo}/commits/main")
+    github.call("GET", f"{repo}/tarball/main")
 
 
 def _git_data(github: Github, repo: str) -> str:

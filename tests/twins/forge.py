@@ -1,8 +1,10 @@
 """GitHub in memory: the ports `Forge` and `App`, with every write recorded and every failure scripted."""
 
+import difflib
 import hashlib
 import io
 import json
+import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -12,8 +14,9 @@ from typing import Any, BinaryIO
 from app.domain.errors import HealError, Malformed, NotInstalled, Refused
 from app.domain.event import RunFinished
 from app.domain.evidence import Annotation, Job
+from app.domain.fleet import Runner
 from app.domain.tenant import Repository, Sender
-from app.ports.forge import CheckText, FileText, Forge, Pull, RunInfo, SentDelivery
+from app.ports.forge import Artifact, CheckText, FileChange, FileText, Forge, Pull, RunInfo, SentDelivery
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -91,11 +94,14 @@ class MemoryForge:
         self.commits: dict[str, MemoryCommit] = {}
         self.branches: dict[str, str] = {}
         self.pulls: dict[int, Pull] = {}
+        self.authors: dict[int, str] = {}
         self.comments: dict[int, list[MemoryComment]] = {}
         self.checks: list[MemoryCheck] = []
         self.issues: dict[int, MemoryIssue] = {}
         self.permissions: dict[str, str] = {}
         self.owner_files: dict[str, str] = {}
+        self.own_runners: list[Runner] | None = []
+        self.uploaded: dict[int, tuple[int, str, dict[str, bytes]]] = {}
         self.writes: list[Write] = []
         self.calls: list[str] = []
         self.on_push: Callable[[str, str], None] | None = None
@@ -152,8 +158,24 @@ class MemoryForge:
         self, name: str, conclusion: str = "failure", log: bytes | None = b"", annotations: Sequence[Annotation] = ()
     ) -> ScriptedJob:
         """A job for `add_run`, `script_rerun` and `finish_run`."""
-        blank = Job(id=self._next_id(), name=name, run_id=0, attempt=0, head_sha="", conclusion=conclusion)
+        now = self._now()
+        blank = Job(
+            id=self._next_id(),
+            name=name,
+            run_id=0,
+            attempt=0,
+            head_sha="",
+            conclusion=conclusion,
+            labels=("ubuntu-latest",),
+            created_at=now,
+            started_at=now,
+            completed_at=now,
+        )
         return ScriptedJob(blank, log, tuple(annotations))
+
+    def upload(self, run_id: int, name: str, files: dict[str, bytes]) -> None:
+        """A job of this run uploads an artefact."""
+        self.uploaded[self._next_id()] = (run_id, name, files)
 
     def script_rerun(self, run_id: int, conclusion: str, jobs: Sequence[ScriptedJob] = ()) -> None:
         """The next re-run of this run ends at once, like this. Without a script it stays queued: see `finish_run`."""
@@ -201,6 +223,16 @@ class MemoryForge:
         """A person closes a pull request without merging it."""
         self.pulls[number] = replace(self.pulls[number], state="closed", closed_by_human=True)
 
+    def pull_by_hand(self, head: str, title: str, body: str = "", *, login: str = "octocat") -> Pull:
+        """Somebody (or another bot) opens a pull request from a branch of this repository."""
+        number = self._next_number()
+        url = f"https://github.com/{self._repository.full_name}/pull/{number}"
+        base = self._repository.default_branch
+        pull = Pull(number, url, "open", False, head, self.branches.get(head, ""), base, title, body)
+        self.pulls[number] = pull
+        self.authors[number] = login
+        return pull
+
     def comment_by_hand(self, number: int, body: str, login: str = "octocat") -> int:
         """Somebody (or another bot) comments. Returns the comment's id."""
         comment = MemoryComment(self._next_id(), login, body)
@@ -224,11 +256,23 @@ class MemoryForge:
         with self._call("run"):
             return self._latest(run_id)
 
-    def runs(self, *, head_sha: str) -> list[RunInfo]:
+    def runs(self, *, head_sha: str = "", branch: str = "", conclusion: str = "") -> list[RunInfo]:
         with self._call("runs"):
             latest = [attempts[max(attempts)] for attempts in self._attempts.values()]
-            found = [run for run in latest if run.head_sha == head_sha]
+            found = [
+                run
+                for run in latest
+                if head_sha in ("", run.head_sha)
+                and branch in ("", run.head_branch)
+                and conclusion in ("", run.conclusion)
+            ]
             return sorted(found, key=lambda run: (run.created_at, run.id), reverse=True)[:100]
+
+    def runners(self) -> list[Runner]:
+        with self._call("runners"):
+            if self.own_runners is None:
+                raise Refused("the App may not see the runners")
+            return list(self.own_runners)
 
     def jobs(self, run_id: int, attempt: int) -> list[Job]:
         with self._call("jobs"):
@@ -248,6 +292,19 @@ class MemoryForge:
                 raise Refused(f"the log of job {job.id} has expired")
         yield io.BytesIO(log)
 
+    def artifacts(self, run_id: int) -> list[Artifact]:
+        with self._call("artifacts"):
+            return [Artifact(id, name, sum(map(len, files.values())))
+                    for id, (of, name, files) in self.uploaded.items() if of == run_id]  # fmt: skip
+
+    def artifact_files(self, artifact: Artifact, *, most_bytes: int) -> dict[str, bytes]:
+        with self._call("artifact_files"):
+            found: dict[str, bytes] = {}
+            for name, content in self.uploaded[artifact.id][2].items():
+                if sum(map(len, found.values())) + len(content) <= most_bytes:
+                    found[name] = content
+            return found
+
     def branch_head(self, branch: str) -> str | None:
         with self._call("branch_head"):
             return self.branches.get(branch)
@@ -264,9 +321,38 @@ class MemoryForge:
         with self._call("paths"):
             return sorted(self._files(ref))
 
+    def content(self, path: str, ref: str, *, most_bytes: int) -> bytes | None:
+        with self._call("content"):
+            text = self._files(ref).get(path)
+            found = None if text is None else text.encode("utf-8", "surrogateescape")
+            return found if found is not None and len(found) <= most_bytes else None
+
+    def changes(self, base: str, head: str) -> list[FileChange]:
+        with self._call("changes"):
+            before, after = self._files(self._common(base, head)), self._files(head)
+            return [_change(path, before.get(path), after.get(path)) for path in sorted({*before, *after})
+                    if before.get(path) != after.get(path)]  # fmt: skip
+
+    @contextmanager
+    def archive(self, ref: str) -> Iterator[BinaryIO]:
+        packed = io.BytesIO()
+        with self._call("archive"), tarfile.open(fileobj=packed, mode="w:gz") as tar:
+            for path, text in self._files(ref).items():
+                content = text.encode("utf-8", "surrogateescape")
+                entry = tarfile.TarInfo(f"{self._repository.owner}-{self._repository.name}-{ref[:7]}/{path}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+        packed.seek(0)
+        yield packed
+
     def pull(self, number: int) -> Pull:
         with self._call("pull"):
             return self._pull(number)
+
+    def open_pulls_by(self, login: str) -> list[Pull]:
+        with self._call("open_pulls_by"):
+            theirs = [p for p in self.pulls.values() if p.state == "open" and self.authors.get(p.number) == login]
+            return sorted(theirs, key=lambda p: -p.number)
 
     def permission(self, login: str) -> str:
         with self._call("permission"):
@@ -346,6 +432,7 @@ class MemoryForge:
                 body=body,
             )
             self.pulls[number] = made
+            self.authors[number] = self.login
             self._did("ensure_pull", number=number, edited=False)
             return made
 
@@ -482,6 +569,19 @@ class MemoryForge:
             raise Refused(f"no commit {ref}")
         return self.commits[sha].files
 
+    def _common(self, base: str, head: str) -> str:
+        """The newest commit that is part of both histories."""
+        ours = {commit.sha for commit in self._history(head)}
+        return next((commit.sha for commit in self._history(base) if commit.sha in ours), base)
+
+    def _history(self, ref: str) -> Iterator[MemoryCommit]:
+        sha: str | None = self.branches.get(ref, ref)
+        while sha is not None:
+            if sha not in self.commits:
+                raise Refused(f"no commit {sha}")
+            yield self.commits[sha]
+            sha = self.commits[sha].parent
+
     def _refresh_pulls(self, branch: str) -> None:
         for number, pull in self.pulls.items():
             if pull.head_branch == branch and pull.state == "open":
@@ -581,11 +681,18 @@ class MemoryApp:
 def _file(path: str, text: str | None, strict: bool) -> FileText | None:
     if text is None:
         return None
-    if "\0" in text or len(text.encode()) > MAX_FILE_BYTES:
+    if "\0" in text or len(text.encode("utf-8", "surrogateescape")) > MAX_FILE_BYTES:
         if strict:
             raise Malformed(f"{path} is no text")
         return None
     return FileText(path, text, _blob_sha(text))
+
+
+def _change(path: str, before: str | None, after: str | None) -> FileChange:
+    status = "added" if before is None else "removed" if after is None else "modified"
+    lines = difflib.unified_diff((before or "").splitlines(), (after or "").splitlines(), lineterm="")
+    binary = "\0" in (before or "") or "\0" in (after or "")
+    return FileChange(path, status, "" if binary else "\n".join(list(lines)[2:]))
 
 
 def _closed(pull: Pull) -> Pull:
@@ -597,5 +704,5 @@ def _marked(body: str, marker: str) -> str:
 
 
 def _blob_sha(text: str) -> str:
-    content = text.encode()
+    content = text.encode("utf-8", "surrogateescape")
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()

@@ -23,6 +23,7 @@ rejected:  awaiting_approval→dismissed observed→dismissed escalated→dismis
 rejected:  verifying→dismissed healed→dismissed
 relapsed:  healed→repairing
 recovered: open→recovered observed→recovered awaiting_approval→recovered escalated→recovered dismissed→recovered
+recovered: repairing→recovered
 """
 TABLE = {
     (State(pair.partition("→")[0]), Signal(signal)): State(pair.partition("→")[2])

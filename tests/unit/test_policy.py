@@ -18,6 +18,7 @@ ISSUE = Remedy("open_issue")
 FINDING = Finding(
     "pipeline_failure", "host_oom", "train", Severity.HIGH, 0.9, "out of memory", "f" * 16, ladder=(RERUN, EDIT, ISSUE)
 )
+UNCERTAIN = replace(FINDING, actionable=False)
 AUTO = Policy(mode=Mode.AUTO)
 APP_OFF = Switch("app", "ada", NOW, "incident at GitHub")
 HERE_OFF = Switch("repository:7", "bob", NOW)
@@ -45,6 +46,14 @@ def stopped_by(decision: Decision) -> list[str]:
         ("without a file, it only looks", {"policy": Policy()}, "leave", ["mode"]),
         ("propose asks", {"policy": Policy(mode=Mode.PROPOSE)}, "ask", []),
         ("approve asks", {"policy": Policy(mode=Mode.APPROVE)}, "ask", []),
+        ("what is not certain is asked about", {"finding": UNCERTAIN}, "ask", ["certainty"]),
+        ("of what is not certain a person is told", {"finding": UNCERTAIN, "remedy": ISSUE}, "act", []),
+        (
+            "what is not certain is asked about once, in whichever mode",
+            {"finding": UNCERTAIN, "policy": Policy(mode=Mode.APPROVE)},
+            "ask",
+            [],
+        ),
         ("off does nothing", {"policy": Policy(mode=Mode.OFF)}, "leave", ["mode"]),
         ("the app's switch stops all", {"history": History(switches=(APP_OFF,))}, "leave", ["app switch"]),
         ("a repository's switch stops it", {"history": History(switches=(HERE_OFF,))}, "leave", ["pause"]),

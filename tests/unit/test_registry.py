@@ -3,8 +3,8 @@ from dataclasses import dataclass
 import pytest
 
 import actions
-import detectors
 from app.registry import DuplicateKind, collect
+from detectors import builtin
 
 
 @dataclass
@@ -28,7 +28,7 @@ def test_installed_plugins_stand_beside_those_that_ship(tmp_path, monkeypatch: p
     (package / "entry_points.txt").write_text("[heal.detectors]\nweather = theirs:Weather\n")
     (tmp_path / "theirs.py").write_text("class Weather:\n    kind = 'weather'\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert set(collect("heal.detectors", detectors.BUILTIN)) == {d.kind for d in detectors.BUILTIN} | {"weather"}
+    assert set(collect("heal.detectors", builtin.BUILTIN)) == {d.kind for d in builtin.BUILTIN} | {"weather"}
 
 
 @pytest.mark.parametrize("action", actions.BUILTIN, ids=lambda action: action.kind)

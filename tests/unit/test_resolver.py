@@ -1,6 +1,7 @@
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +117,8 @@ def test_a_resolver_that_hangs_is_killed_with_its_children(tmp_path: Path, monke
 def test_the_resolver_sees_nothing_of_our_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEAL_GITHUB__PRIVATE_KEY", "secret")
     monkeypatch.setenv("UV_EXTRA_INDEX_URL", "http://elsewhere.example/simple")
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     _fake_uv(
         tmp_path,
         "import os, sys\n"
@@ -154,3 +157,24 @@ def test_a_working_jail_wraps_the_resolver(index: str, tmp_path: Path, monkeypat
     walls = note.read_text()
     assert "--unshare-all --share-net --die-with-parent" in walls
     assert f"--ro-bind-try {os.path.expanduser('~')} " not in walls
+
+
+def test_what_is_published_as_source_only_is_not_called_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = (
+        "Because numba==0.53.0 has no usable wheels and you require numba==0.53.0, we can conclude that your "
+        "requirements are unsatisfiable. hint: Wheels are required for `numba` because building from source is disabled"
+    )
+    monkeypatch.setattr(
+        UvResolver, "_run", lambda *_: (1, "", f"No solution found when resolving dependencies: {said}")
+    )
+    with pytest.raises(Refused, match="source only"):
+        UvResolver("https://index.example/simple").resolve(["numba==0.53.0"])
+
+
+def test_the_certificates_of_a_private_index_reach_the_resolver(index: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+    popen = subprocess.Popen
+    monkeypatch.setenv("SSL_CERT_FILE", "/etc/ssl/certs/of-our-own.pem")
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **named: seen.update(named["env"]) or popen(*args, **named))
+    UvResolver(index, timeout_s=60).resolve(["store"])
+    assert seen["SSL_CERT_FILE"] == "/etc/ssl/certs/of-our-own.pem"

@@ -54,3 +54,11 @@ def test_a_misspelt_group_is_told() -> None:
 def test_other_programs_variables_in_the_env_file_are_none_of_ours(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("POSTGRES_USER=heal\nHEAL_WEB__PORT=9000\n")
     assert Settings().web.port == 9000
+
+
+def test_endpoints_are_addresses_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEAL_OPERATIONS__ENDPOINTS", "https://a.example/healthz, http://b:8000")
+    assert Settings().operations.endpoints == ("https://a.example/healthz", "http://b:8000")
+    monkeypatch.setenv("HEAL_OPERATIONS__ENDPOINTS", "file:///etc/passwd")
+    with pytest.raises(ValidationError, match="no http"):
+        Settings()

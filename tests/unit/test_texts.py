@@ -158,7 +158,7 @@ def pull(told: Record, repair: Repair) -> str:
 
 BROKEN_FILE = "version: 1\nmode: atuo\nlimts:\n  open_pulls: 3\n"
 PROBLEMS = resolve(
-    BROKEN_FILE, "version: 2", known_detectors=["pipeline_failure"], known_actions=["open_issue"]
+    BROKEN_FILE, "version: 2", known_detectors={"pipeline_failure": None}, known_actions=["open_issue"]
 ).problems
 
 SAMPLES: dict[str, Callable[[], str]] = {
@@ -426,3 +426,19 @@ def test_templates_mark_only_our_own_macros_as_rendered() -> None:
     for path in Path(texts.__file__).parent.glob("templates/*.j2"):
         for line in re.findall(r"\{\{[^}]*\|\s*rendered[^}]*\}\}", path.read_text()):
             assert re.fullmatch(r"\{\{ parts\.\w+\([^|]*\) \| rendered \}\}", line), path.name
+
+
+@pytest.mark.parametrize(
+    ("before", "told"),
+    [
+        ({}, ""),
+        ({"runs": 1, "healed_by": "", "pull": None}, "Seen in 1 run before this one."),
+        ({"runs": 3, "healed_by": "rerun_failed_jobs", "pull": None}, "last healed by `rerun_failed_jobs`."),
+        ({"runs": 3, "healed_by": "edit_config", "pull": 12}, "last healed by `edit_config` (pull request 12)."),
+    ],
+)
+def test_what_helped_before_is_told(before: dict[str, Any], told: str) -> None:
+    for entry in ({"kind": "cuda_oom", "before": before}, {"kind": "cuda_oom"}):
+        text = texts.issue_text(record(State.ESCALATED, ("found", entry)), "")[1]
+        assert ("before this one" in text) == bool(entry.get("before"))
+        assert told in text or "before" not in entry

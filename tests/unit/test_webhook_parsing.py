@@ -17,11 +17,12 @@ from app.domain.event import (
     AnyEvent,
     ButtonPressed,
     CommandGiven,
-    ConfigPushed,
     Ignored,
     InstallationChanged,
     PullClosed,
+    Pushed,
     RunFinished,
+    SecurityAlertChanged,
 )
 from app.domain.tenant import Repository, Sender
 
@@ -31,9 +32,10 @@ EXAMPLES = [
     for group in json.loads(gzip.decompress(EXAMPLES_FILE.read_bytes()))
     for number, example in enumerate(group["examples"])
 ]
-ACTED_ON = ("workflow_run", "check_run", "issue_comment", "pull_request", "push", "installation")
+ALERTS = ("dependabot_alert", "code_scanning_alert")
+ACTED_ON = ("workflow_run", "check_run", "issue_comment", "pull_request", "push", "installation", *ALERTS)
 USED = [(event, example) for _, event, example in EXAMPLES if event.startswith(ACTED_ON)]
-EVENTS = RunFinished | ButtonPressed | CommandGiven | PullClosed | ConfigPushed | InstallationChanged
+EVENTS = RunFinished | ButtonPressed | CommandGiven | PullClosed | Pushed | InstallationChanged | SecurityAlertChanged
 APP_ID = 42
 
 
@@ -369,26 +371,44 @@ def test_a_push_that_touches_the_configuration_is_told(member: str) -> None:
     found = understand(
         "push", push([{"modified": ["a.py"]}, {member: ["a", ".github/heal.yml"]}], ref="refs/heads/a/b")
     )
-    assert isinstance(found, ConfigPushed)
+    assert isinstance(found, Pushed)
+    assert found.may_touch(".github/heal.yml")
     assert (found.branch, found.head_sha) == ("a/b", "a" * 40)
 
 
 @pytest.mark.parametrize("count", [20, 2048, 3000])
 def test_a_push_whose_commits_were_cut_off_may_touch_the_configuration(count: int) -> None:
-    assert isinstance(understand("push", push([{"modified": ["a.py"]}] * count)), ConfigPushed)
+    found = understand("push", push([{"modified": ["a.py"]}] * count))
+    assert isinstance(found, Pushed)
+    assert found.may_touch(".github/heal.yml")
 
 
 def test_a_forced_push_may_touch_the_configuration() -> None:
-    assert isinstance(understand("push", push([], forced=True)), ConfigPushed)
+    found = understand("push", push([], forced=True))
+    assert isinstance(found, Pushed)
+    assert found.may_touch(".github/heal.yml")
+
+
+def test_a_push_of_other_files_does_not_touch_the_configuration() -> None:
+    found = understand("push", push([{"modified": ["heal.yml", "x/.github/heal.yml"]}, None, {"added": 1}]))
+    assert isinstance(found, Pushed)
+    assert not found.may_touch(".github/heal.yml")
+    assert found.paths == {"heal.yml", "x/.github/heal.yml"}
+
+
+@pytest.mark.parametrize("members", [{"created": True}, {"before": "0" * 40}])
+def test_a_new_branch_has_no_commit_before(members: dict[str, Any]) -> None:
+    found = understand("push", push([{"modified": ["a.py"]}]) | members)
+    assert isinstance(found, Pushed)
+    assert found.before == ""
 
 
 @pytest.mark.parametrize(
     "members",
     [
-        {},
         {"ref": "refs/tags/v1", "forced": True},
         {"deleted": True, "forced": True},
-        {"commits": [None, 1, {"added": 1}]},
+        {"ref": "refs/heads/heal/3f2a", "forced": True},
     ],
 )
 def test_another_push_is_ignored(members: dict[str, Any]) -> None:
@@ -435,3 +455,83 @@ def test_an_event_without_an_installation_is_ignored() -> None:
 def test_a_missing_member_that_we_need_is_named(member: str) -> None:
     with pytest.raises(Malformed, match=member):
         understand("workflow_run", failed_run() | {member: None})
+
+
+# security alerts
+def test_a_dependabot_alert_is_read_in_full() -> None:
+    body = example("dependabot_alert", action="created")
+    body["alert"]["security_advisory"]["epss"] = {"percentage": 0.01152, "percentile": "0.77"}
+    found = understand("dependabot_alert", body)
+    assert isinstance(found, SecurityAlertChanged)
+    assert (found.source, found.number, found.open, found.rule) == ("dependabot", 20, True, "GHSA-c2qf-rxjj-qqgw")
+    assert found.summary == "semver vulnerable to Regular Expression Denial of Service"
+    assert found.details == {
+        "package": "semver",
+        "ecosystem": "npm",
+        "path": "package-lock.json",
+        "scope": "runtime",
+        "aliases": ["CVE-2022-25883"],
+        "affected": "< 7.5.2",
+        "fixed": "7.5.2",
+        "score": 5.3,
+        "exploited": 0.01152,
+    }
+
+
+@pytest.mark.parametrize("state", ["fixed", "dismissed", "auto_dismissed"])
+def test_a_dependabot_alert_that_is_over_is_not_open(state: str) -> None:
+    body = example("dependabot_alert", action="created")
+    body["alert"]["state"] = state
+    found = understand("dependabot_alert", body)
+    assert isinstance(found, SecurityAlertChanged)
+    assert not found.open
+
+
+def test_a_code_scanning_alert_is_read_with_its_place() -> None:
+    body = example("code_scanning_alert", action="closed_by_user")
+    body["alert"] |= {"state": "open"}
+    found = understand("code_scanning_alert", body)
+    assert isinstance(found, SecurityAlertChanged)
+    assert (found.source, found.number, found.open, found.severity) == ("code_scanning", 10, True, "error")
+    assert found.details["tool"] == "Anchore Container Vulnerability Report (T0)"
+    assert (found.details["path"], found.details["line"]) == (
+        "/usr/local/jetty/lib/http2/http2-hpack-9.4.27.v20200227.jar",
+        1,
+    )
+
+
+def test_a_code_scanning_alert_of_another_branch_is_ignored() -> None:
+    body = example("code_scanning_alert", action="reopened")
+    body["ref"] = "refs/heads/feature"
+    found = understand("code_scanning_alert", body)
+    assert found == Ignored("an alert about another branch than the default one")
+
+
+def test_a_secret_scanning_alert_never_carries_the_secret() -> None:
+    """GitHub publishes no example: this one has the members of its schema, and the secret beside them."""
+    body = example("dependabot_alert", action="created")
+    body["alert"] = {
+        "number": 3,
+        "secret_type": "pypi_api_token",
+        "secret_type_display_name": "PyPI API token",
+        "secret": "canary-8c1f",
+        "resolution_comment": "canary-8c1f",
+        "resolution": None,
+        "validity": "active",
+        "publicly_leaked": True,
+        "html_url": "https://github.com/acme/model/security/secret-scanning/3",
+    }
+    found = understand("secret_scanning_alert", body)
+    assert isinstance(found, SecurityAlertChanged)
+    assert (found.source, found.rule, found.open) == ("secret_scanning", "pypi_api_token", True)
+    assert found.details == {"validity": "active", "publicly_leaked": True, "resolution": ""}
+    assert "canary" not in repr(found)
+    body["alert"] |= {"resolution": "revoked"}
+    resolved = understand("secret_scanning_alert", body | {"action": "resolved"})
+    assert isinstance(resolved, SecurityAlertChanged)
+    assert not resolved.open
+
+
+def test_an_alert_that_says_nothing_of_itself_is_ignored() -> None:
+    body = example("dependabot_alert", action="created") | {"alert": {"number": 1}}
+    assert understand("dependabot_alert", body) == Ignored("an alert that does not say what it is about")
