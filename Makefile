@@ -4,7 +4,7 @@ PYTHON ?= python3
 HEAL := $(VENV)/bin/heal
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format serve docs assets bench clean
+.PHONY: help setup demo test check format serve docs assets bench mutants clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,5 +47,9 @@ assets: ## refresh the vendored browser assets from npm
 bench: setup ## run the benchmarks and write benchmarks/results
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
 
+mutants: setup ## change the detectors line by line and see that a test fails (ARGS="detectors.proofs*")
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python -e ".[mutation]"
+	@$(VENV)/bin/mutmut run $(ARGS)
+
 clean: ## remove what the targets made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docs/_build var
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache docs/_build mutants var
