@@ -1,6 +1,6 @@
 """Real PostgreSQL and Redis for the tests.
 
-`python -m tests.services COMMAND…` finds running servers (HEAL_TEST_POSTGRES_URL and HEAL_TEST_REDIS_URL, else those of
+`python -m tests.services COMMAND…` finds running servers (TEST_POSTGRES_URL and TEST_REDIS_URL, else those of
 this machine at their usual ports), starts private ones from the machine's own binaries where there is none, exports
 both variables, runs COMMAND and returns its exit code. Tests that kill a server start one of their own:
 `private_postgres`, `private_redis`.
@@ -23,8 +23,8 @@ from typing import Any
 import psycopg
 import redis
 
-POSTGRES = "HEAL_TEST_POSTGRES_URL"
-REDIS = "HEAL_TEST_REDIS_URL"
+POSTGRES = "TEST_POSTGRES_URL"
+REDIS = "TEST_REDIS_URL"
 START_S = 30.0
 
 

@@ -20,11 +20,21 @@ UPLOADS = """\
         with: {name: report, path: report.txt}
 """
 
+ENDLESS = """\
+on: workflow_dispatch
+jobs:
+  wait:
+    runs-on: ubuntu-latest
+    steps:
+      - run: sleep 600
+"""
+
 
 def test_every_route_answers_as_github_describes_and_every_event_is_githubs(github: Github, listener: Listener) -> None:
     github.admin("POST", "/hook", {"url": listener.url})
     two = TWO_JOBS.replace("      - run: echo steady\n", UPLOADS)
-    repo = github.create("model", {CI: FAILING, ".github/workflows/two.yml": two, "README.md": "# Model\n"})
+    files = {CI: FAILING, ".github/workflows/two.yml": two, ".github/workflows/endless.yml": ENDLESS}
+    repo = github.create("model", {**files, "README.md": "# Model\n"})
     github.admin("POST", "/users", {"login": "mona", "permission": "write"})
     _the_app(github, repo)
     _runs(github, repo)
@@ -93,11 +103,11 @@ def _runs(github: Github, repo: str) -> None:
     github.call("GET", f"{repo}/actions/runners")
     github.call("GET", f"{repo}/actions/workflows")
     github.call("GET", f"{repo}/actions/workflows/two.yml")
-    dispatched = {"ref": "main", "inputs": {"reason": "a test"}, "return_run_details": True}
-    started = github.call("POST", f"{repo}/actions/workflows/two.yml/dispatches", dispatched)["workflow_run_id"]
+    details = {"ref": "main", "return_run_details": True}
+    started = github.call("POST", f"{repo}/actions/workflows/endless.yml/dispatches", details)["workflow_run_id"]
     github.call("POST", f"{repo}/actions/runs/{started}/cancel")
     github.settle()
-    github.call("POST", f"{repo}/actions/workflows/two.yml/dispatches", {"ref": "main"})
+    github.call("POST", f"{repo}/actions/workflows/two.yml/dispatches", {"ref": "main", "inputs": {"reason": "a test"}})
     github.settle()
 
 

@@ -133,6 +133,9 @@ def test_the_bots_own_knowledge_stays_beside_the_teams() -> None:
     assert len(taught.signatures) == len(BUILTIN.signatures) + 1
     (finding,) = PipelineFailure().detect(
         run_failed(),
-        EvidenceBag(JobLogs((failing_log("MemoryError"),)), signatures=configured(GOOD).policy.signatures),
+        EvidenceBag(
+            JobLogs((failing_log("ModuleNotFoundError: No module named 'einops'"),)),
+            signatures=configured(GOOD).policy.signatures,
+        ),
     )
-    assert finding.kind == "host_oom"
+    assert finding.kind == "module_not_found"

@@ -16,7 +16,7 @@ def files_of(packed: BinaryIO, *, most_bytes: int) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(packed) as archive:
             for member in archive.infolist()[:MOST_FILES]:
-                if member.is_dir() or member.file_size > left:
+                if member.filename.endswith("/") or member.file_size > left:
                     continue
                 with archive.open(member) as file:  # never more than the archive says, and that fits
                     found[member.filename] = file.read(left)
