@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
-from actions.honesty import dishonest
+from actions.honesty import Allowed, dishonest
 from app.domain.incident import Incident
 from app.domain.outcome import Conclusion, Outcome
 from app.domain.policy import Policy, protects_branch
@@ -12,19 +12,27 @@ from app.domain.repair import FileEdit, Plan, Repair
 from app.ports.forge import Forge, Pull
 from app.ports.plugins import Tools
 
+WORKFLOWS = (
+    ".github/**"  # protected by default; what is there to change workflows may, and asks unless named in heal.yml
+)
 
-def forbidden(incident: Incident, edits: Sequence[FileEdit], policy: Policy) -> str:
-    """Why these edits may not be offered; empty if they may."""
+
+def forbidden(
+    incident: Incident, edits: Sequence[FileEdit], policy: Policy, allow: frozenset[Allowed] = frozenset()
+) -> str:
+    """Why these edits may not be offered; empty if they may. `allow` is what this kind of repair is there for."""
     if pattern := protects_branch(policy, incident.branch):
         return f"{incident.branch} is protected by heal.yml ({pattern})"
     for edit in edits:
         for pattern in policy.protected_paths:
+            if pattern == WORKFLOWS and Allowed.WORKFLOWS in allow and edit.path.startswith(".github/workflows/"):
+                continue
             if _matches(pattern, edit.path):
                 return f"{edit.path} is protected by heal.yml ({pattern})"
-    return dishonest(edits) or ""
+    return dishonest(edits, allow) or ""
 
 
-def propose(repair: Repair, plan: Plan, tools: Tools) -> Outcome:
+def propose(repair: Repair, plan: Plan, tools: Tools, allow: frozenset[Allowed] = frozenset()) -> Outcome:
     """The plan's edits as one commit on the failing commit, with one pull request. Called twice, one effect.
 
     A fix branch is moved away only from commits of our own (`tools.ours`).
@@ -33,7 +41,7 @@ def propose(repair: Repair, plan: Plan, tools: Tools) -> Outcome:
     branch, base = incident.fix_branch, incident.branch
     if not plan.edits:
         return Outcome(Conclusion.SKIPPED, "there is nothing to change")
-    if reason := forbidden(incident, plan.edits, tools.policy):
+    if reason := forbidden(incident, plan.edits, tools.policy, allow):
         return Outcome(Conclusion.SKIPPED, reason)
     last = next(iter(forge.pulls_of(branch)), None)
     present = forge.branch_head(branch)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
+from enum import StrEnum
 from pathlib import PurePosixPath
 
 from app.domain.repair import FileEdit
@@ -29,7 +30,14 @@ _SUPPRESSION = re.compile(
 )
 
 
-def dishonest(edits: Sequence[FileEdit]) -> str | None:
+class Allowed(StrEnum):
+    """What one kind of repair is there to change, and every other may not."""
+
+    WORKFLOWS = "workflows"  # files below .github/workflows
+    QUARANTINE = "quarantine"  # a marker on a flaky test, with owner, ticket and expiry
+
+
+def dishonest(edits: Sequence[FileEdit], allow: frozenset[Allowed] = frozenset()) -> str | None:
     """Why these edits are no repair, with file and line; None if they may be one."""
     for edit in edits:
         path = PurePosixPath(edit.path)
@@ -37,7 +45,8 @@ def dishonest(edits: Sequence[FileEdit]) -> str | None:
             return f"{edit.path} leaves the repository"
         if _TEST_PATH.search(edit.path):
             return f"{edit.path}:{_first_line(edit)} belongs to the tests"
-        if _CI_PATH.search(edit.path):
+        workflow = edit.path.startswith(".github/workflows/") and Allowed.WORKFLOWS in allow
+        if _CI_PATH.search(edit.path) and not workflow:
             return f"{edit.path}:{_first_line(edit)} belongs to the checks"
         for number, line, added in _changed(edit):
             if _ASSERTION.search(line):

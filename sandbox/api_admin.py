@@ -85,6 +85,20 @@ def uninstall(call: Call) -> Response:
     return reply({}, 202)
 
 
+def grant(call: Call) -> Response:
+    """{owner, permissions: {name: level}}: what the App may on this account from now on, beside what it may already."""
+    state, owner = call.state, call.state.account(call.text("owner"))
+    found = next((i for i in state.installations.values() if i.account == owner), None)
+    if found is None:
+        raise not_found()
+    found.permissions.update(call.body.get("permissions", {}))
+    more = tuple(found.permissions.items())
+    for value, token in list(state.tokens.items()):
+        if token.installation_id == found.id and token.narrowed:
+            state.tokens[value] = replace(token, permissions=more)
+    return reply({}, 200)
+
+
 def create_commit(call: Call) -> Response:
     """{repo, branch?, files: {path: text or null to remove}, message?, login?}: push one commit as a user."""
     where = _repository(call)
@@ -221,6 +235,7 @@ def _summary(state: State, where: Repository) -> Json:
 ROUTES = (
     Route("POST", "/repositories", create_repository, "anyone"),
     Route("POST", "/uninstall", uninstall, "anyone"),
+    Route("POST", "/permissions", grant, "anyone"),
     Route("POST", "/commits", create_commit, "anyone"),
     Route("POST", "/users", create_user, "anyone"),
     Route("POST", "/check-runs/{check_run_id}/click", click, "anyone"),

@@ -80,7 +80,7 @@ def _installation(call: Call) -> Installation:
 def create_token(call: Call) -> Response:
     """A token for an hour; `repositories`, `repository_ids` and `permissions` narrow it."""
     state, installation = call.state, _installation(call)
-    permissions = dict(present.PERMISSIONS)
+    permissions = dict(installation.permissions)
     for name, level in call.body.get("permissions", {}).items():
         if ORDER.get(level, 9) > ORDER[permissions.get(name, "none")]:
             raise ApiError(422, "The permissions requested are not granted to this installation.")

@@ -6,6 +6,7 @@ import json
 from datetime import timedelta
 
 from sandbox.state import (
+    PERMISSIONS,
     Account,
     App,
     Delivery,
@@ -17,16 +18,6 @@ from sandbox.state import (
     stamp,
 )
 
-PERMISSIONS = {
-    "administration": "read",
-    "actions": "write",
-    "checks": "write",
-    "contents": "write",
-    "issues": "write",
-    "metadata": "read",
-    "pull_requests": "write",
-    "statuses": "write",
-}
 EVENTS = [
     "check_run",
     "issue_comment",
@@ -142,7 +133,7 @@ def app(state: State, which: App) -> Json:
         "html_url": f"{state.base_url}/apps/{which.slug}",
         "created_at": stamp(state.started_at),
         "updated_at": stamp(state.started_at),
-        "permissions": PERMISSIONS,
+        "permissions": dict(PERMISSIONS),
         "events": EVENTS,
     }
 
@@ -159,7 +150,7 @@ def installation(state: State, which: Installation) -> Json:
         "app_slug": state.app.slug,
         "target_id": which.account.id,
         "target_type": which.account.type,
-        "permissions": PERMISSIONS,
+        "permissions": which.permissions,
         "events": EVENTS,
         "created_at": stamp(which.created_at),
         "updated_at": stamp(which.created_at),

@@ -35,6 +35,18 @@ def node_id(kind: str, number: int | str) -> str:
     return base64.b64encode(f"{kind}{number}".encode()).decode()
 
 
+PERMISSIONS = {
+    "administration": "read",
+    "actions": "write",
+    "checks": "write",
+    "contents": "write",
+    "issues": "write",
+    "metadata": "read",
+    "pull_requests": "write",
+    "statuses": "write",
+}
+
+
 @dataclass(frozen=True)
 class Account:
     """A user, a bot or an organisation."""
@@ -62,6 +74,7 @@ class Installation:
     account: Account
     created_at: datetime
     repository_ids: set[int] = field(default_factory=set)
+    permissions: dict[str, str] = field(default_factory=lambda: dict(PERMISSIONS))
 
 
 @dataclass(frozen=True)

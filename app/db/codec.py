@@ -12,11 +12,13 @@ Json = dict[str, Any]
 
 
 def remedy_to_json(remedy: Remedy) -> Json:
-    return {"action": remedy.action, "params": dict(remedy.params)}
+    then = {"then": remedy_to_json(remedy.then)} if remedy.then else {}
+    return {"action": remedy.action, "params": dict(remedy.params), **then}
 
 
 def remedy_from_json(data: Mapping[str, Any]) -> Remedy:
-    return Remedy(action=data["action"], params=data.get("params", {}))
+    then = remedy_from_json(data["then"]) if data.get("then") else None
+    return Remedy(action=data["action"], params=data.get("params", {}), then=then)
 
 
 def finding_to_json(finding: Finding) -> Json:
@@ -71,6 +73,7 @@ def plan_to_json(plan: Plan | None) -> Json | None:
         "risk": plan.risk,
         "proof": plan.proof,
         "refusal": plan.refusal,
+        "report": dict(plan.report),
     }
 
 
@@ -85,6 +88,7 @@ def plan_from_json(data: Mapping[str, Any] | None) -> Plan | None:
         risk=data.get("risk", ""),
         proof=data.get("proof", ""),
         refusal=data.get("refusal", ""),
+        report=data.get("report", {}),
     )
 
 

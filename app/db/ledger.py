@@ -46,6 +46,7 @@ from app.db.tables import (
     InstallationRow,
     RepairRow,
     RepositoryRow,
+    ShelfRow,
     SwitchRow,
     TimelineRow,
 )
@@ -376,6 +377,16 @@ class SqlLedger:
                 for row in self._connection.execute(timeline)
             ),
         )
+
+    def shelved(self, repository_id: int, name: str) -> Mapping[str, Any] | None:
+        which = (ShelfRow.repository_id == repository_id, ShelfRow.name == name)
+        found: Mapping[str, Any] | None = self._connection.scalar(select(ShelfRow.data).where(*which))
+        return found
+
+    def shelve(self, repository_id: int, name: str, data: Mapping[str, Any]) -> None:
+        values = {"data": dict(data), "updated_at": db_now()}
+        add = insert(self._connection, ShelfRow).values(repository_id=repository_id, name=name, **values)
+        self._connection.execute(add.on_conflict_do_update(index_elements=["repository_id", "name"], set_=values))
 
     def switch_on(self, switch: Switch) -> None:
         values = {"by": switch.by, "at": switch.at, "reason": switch.reason}

@@ -299,6 +299,17 @@ class TimelineRow(Base):
     delivery_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class ShelfRow(Base):
+    """What actions keep of a repository, by name."""
+
+    __tablename__ = "shelf"
+
+    repository_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    data: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime]
+
+
 class SwitchRow(Base):
     """A kill switch that is on."""
 

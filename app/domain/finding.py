@@ -29,10 +29,11 @@ class EvidenceLine:
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """One rung of a ladder: an action and its parameters."""
+    """One rung of a ladder: an action and its parameters, and what follows once it is proven."""
 
     action: str
     params: Facts = field(default_factory=dict)
+    then: "Remedy | None" = None
 
 
 @dataclass(frozen=True, slots=True)

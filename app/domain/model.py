@@ -36,11 +36,51 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrain:
+    """How a model is trained anew: by the team's own workflow, or by a bundled workload on a launcher.
+
+    `inputs` are the workflow's inputs or the workload's settings. `ref` "": the default branch.
+    """
+
+    workflow: str = ""
+    ref: str = ""
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    workload: str = ""
+    launcher: str = "process"
+    timeout_s: int = 6 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """What a challenger must show before it is promoted.
+
+    `metric` is a name of actions.gate; a higher value is better after its own sign. The lower confidence bound of the
+    difference must lie above `margin`; rows are enough when a true difference of `effect` would be seen with `power`.
+    `coverage` is the share of rows that must have a label. No segment may be worse than by `segment_margin`, no
+    calibration than by `calibration_margin`, at `confidence`. `cooldown_s` is the rest after the last promotion.
+    """
+
+    metric: str = "accuracy"
+    margin: float = 0.0
+    effect: float = 0.02
+    power: float = 0.8
+    confidence: float = 0.95
+    coverage: float = 0.95
+    segment_margin: float = 0.05
+    calibration_margin: float = 0.02
+    cooldown_s: int = DAY_S
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRules:
     """What heal.yml says of one model.
 
     `columns` are the members of Columns that it names; `window_s` is the length of windows that nobody names; `keep`
     how many are kept; `importance` weighs features; `objectives` are service levels, for the detectors.
+
+    `registry` is the model's name in the registry ("": it has none), `champion` the alias of the version that serves;
+    `evaluation` is the artefact in which a training run keeps its predictions on the held-out rows; `canary_s` is how
+    long a promoted version is watched before the promotion counts as proven.
     """
 
     columns: Mapping[str, Any] = field(default_factory=dict)
@@ -48,6 +88,12 @@ class ModelRules:
     keep: int = 30
     importance: Mapping[str, float] = field(default_factory=dict)
     objectives: Mapping[str, Any] = field(default_factory=dict)
+    registry: str = ""
+    champion: str = "champion"
+    evaluation: str = "heal/evaluation.parquet"
+    retrain: Retrain | None = None
+    gate: GateRules = field(default_factory=GateRules)
+    canary_s: int = 3600
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,7 @@ class Proof(StrEnum):
 
     SAME_RUN = "same_run"  # the job passes in a later attempt of its run
     FIX_BRANCH = "fix_branch"  # the job passes on the fix branch
+    OWN = "own"  # the action looks for itself: a training run that ended, an alias that holds
     NOTHING = "nothing"  # it changes nothing that could be confirmed: an escalation
 
 
@@ -89,7 +90,10 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A dry run. Edits, or calls in words; `refusal` says why nothing can be done, and then both are empty."""
+    """A dry run. Edits, or calls in words; `refusal` says why nothing can be done, and then both are empty.
+
+    `report` is what the plan was decided on, for a page of its own: `{"kind": "gate", …}`.
+    """
 
     title: str
     why: str = ""
@@ -98,9 +102,22 @@ class Plan:
     risk: str = ""
     proof: str = ""
     refusal: str = ""
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def diff(self) -> str:
         return "".join(edit.diff() for edit in self.edits)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What an action saw when it looked whether its repair worked. `proven` None: no answer yet; `progress` is what a
+    person who waits would like to read; `data` is kept with the proof, and shown."""
+
+    proven: bool | None
+    reason: str
+    url: str = ""
+    progress: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

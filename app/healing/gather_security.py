@@ -114,7 +114,7 @@ def _imports(forge: Forge, ref: str) -> Imports | None:
 
 def _bumps(forge: Forge) -> tuple[Bump, ...]:
     return tuple(
-        Bump(pull.number, pull.url, pull.head_branch, pull.title, pull.body) for pull in forge.open_pulls_by(DEPENDABOT)
+        Bump(pull.number, pull.url, pull.head_branch, pull.title, pull.body) for pull in forge.open_pulls(by=DEPENDABOT)
     )
 
 

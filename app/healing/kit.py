@@ -15,12 +15,16 @@ from app.domain.tenant import Repository
 from app.ports.advisories import Advisories, NoAdvisories
 from app.ports.clock import Clock
 from app.ports.forge import App
+from app.ports.launcher import Launcher
 from app.ports.models import Batch, Summaries
+from app.ports.notifier import NoNotifier, Notifier
 from app.ports.plugins import Action, Detector
+from app.ports.registry import NoRegistry, Registry
 from app.ports.resolver import Resolver
 from app.ports.signals import Signals
 from app.ports.store import Store
 from app.ports.watch import Watch
+from app.ports.workflows import WorkflowCheck
 from app.security.marker import marker
 
 
@@ -74,6 +78,10 @@ class Kit:
     watch: Watch | None = None
     recent: Recent = field(default_factory=Recent)
     advisories: Advisories = field(default_factory=NoAdvisories)
+    registry: Registry = field(default_factory=NoRegistry)
+    launchers: Mapping[str, Launcher] = field(default_factory=dict)
+    notifier: Notifier = field(default_factory=NoNotifier)
+    workflow_check: WorkflowCheck | None = None
     dashboard_url: str = ""
     look_every_s: float = 60.0
     tick_every_s: float = 900.0

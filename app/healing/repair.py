@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 
 from app.domain.errors import Permanent, RateLimited
 from app.domain.incident import Incident, Signal, State, allows
 from app.domain.outcome import Conclusion, Outcome
 from app.domain.policy import PAUSES, Decision, Policy, Verdict, decide
 from app.domain.repair import FINAL, Plan, Proof, Repair, RepairState, Verb
-from app.healing import texts
 from app.healing.decide import climb, escalate, move, take_back, tell, trace
 from app.healing.gather import configuration, moved_on
 from app.healing.hold import Hold
 from app.healing.kit import Kit
+from app.healing.tools import tools_for
 from app.healing.verify import look
 from app.ports.forge import Forge
-from app.ports.plugins import Tools
 from app.ports.queue import Work
 from app.ports.store import Ledger
 from app.security.masking import mask
@@ -43,8 +41,7 @@ def repair(kit: Kit, hold: Hold) -> None:
     elif current.verb is Verb.APPLY and (incident.state is not State.REPAIRING or _outlived(current, siblings)):
         close(kit, hold, "somebody decided otherwise meanwhile")
     else:
-        ours = {str(r.outcome.data.get("head_sha", "")) for r in siblings if r.outcome}
-        carry_out(kit, hold, forge, incident, current, frozenset(ours - {""}))
+        carry_out(kit, hold, forge, incident, current)
 
 
 def _outlived(current: Repair, siblings: Sequence[Repair]) -> bool:
@@ -52,24 +49,12 @@ def _outlived(current: Repair, siblings: Sequence[Repair]) -> bool:
     return any(r.id > current.id and r.verb is Verb.APPLY and r.state is RepairState.PLANNED for r in siblings)
 
 
-def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair, ours: frozenset[str]) -> None:
+def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
     """Decide once more, on what is true now: rules, limits and switches may have changed since it was planned."""
     policy = configuration(kit, forge).policy
-    intent = current.intent
-    pinned = replace(incident, run_id=intent.run_id, attempt=intent.attempt, head_sha=intent.head_sha)
     action = kit.actions[current.remedy.action]
-    tools = Tools(
-        forge=forge,
-        incident=pinned,
-        policy=policy,
-        resolver=kit.resolver,
-        clock=kit.clock,
-        pull_text=partial(_pull_text, kit, incident),
-        issue_text=partial(_issue_text, kit, incident),
-        marker=kit.mark(current.effect_key),
-        guard=hold.guard,
-        ours=ours,
-    )
+    tools = tools_for(kit, hold, forge, incident, policy, current)
+    pinned = tools.incident
     if current.verb is Verb.UNDO:
         with kit.store.begin() as ledger:
             target = ledger.repair(current.undoes or 0)
@@ -265,15 +250,3 @@ def _note_plan(ledger: Ledger, incident: Incident, current: Repair, plan: Plan) 
             "refusal": plan.refusal,
         },
     )
-
-
-def _pull_text(kit: Kit, incident: Incident, current: Repair, plan: Plan) -> tuple[str, str]:
-    with kit.store.begin() as ledger:
-        record = ledger.record(incident.id)
-    return texts.pull_text(record, current, plan, kit.dashboard_url)
-
-
-def _issue_text(kit: Kit, incident: Incident, current: Repair) -> tuple[str, str]:
-    with kit.store.begin() as ledger:
-        record = ledger.record(incident.id)
-    return texts.issue_text(record, kit.mark(current.effect_key), kit.dashboard_url)

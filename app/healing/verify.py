@@ -3,33 +3,42 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 from app.domain.evidence import Job
 from app.domain.incident import Incident, Signal, allows, step
 from app.domain.outcome import FAILED
-from app.domain.repair import Proof, Repair, RepairState
+from app.domain.repair import Look, Proof, Repair, RepairState
 from app.healing.decide import climb, tell
 from app.healing.gather import configuration
 from app.healing.hold import Hold
 from app.healing.kit import Kit
+from app.healing.tools import tools_for
 from app.ports.forge import Forge, RunInfo
+from app.ports.plugins import Looks
 from app.ports.store import Ledger
+from app.security.masking import mask
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """`proven` None: no answer yet. `run` and `job` are what was looked at."""
+    """`proven` None: no answer yet. `run` and `job` are what was looked at, `own` what the action itself saw."""
 
     proven: bool | None
     reason: str
     run: RunInfo | None = None
     job: Job | None = None
+    own: Look | None = None
 
 
 def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
     """Heal, climb, or look again later."""
-    proves = kit.actions[current.remedy.action].proves
-    answer = {Proof.SAME_RUN: same_run, Proof.FIX_BRANCH: fix_branch}[proves](forge, incident, current)
+    action = kit.actions[current.remedy.action]
+    proves = action.proves
+    if proves is Proof.OWN:
+        answer = by_itself(kit, hold, forge, incident, current)
+    else:
+        answer = {Proof.SAME_RUN: same_run, Proof.FIX_BRANCH: fix_branch}[proves](forge, incident, current)
     kit.passing("after look")
     policy = None if answer.proven else configuration(kit, forge).policy
     with kit.store.begin(hold.lease) as ledger:
@@ -39,11 +48,15 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
             return healed(ledger, incident, current, answer)
         overdue = current.proof_deadline is not None and now >= current.proof_deadline
         if answer.proven is None and not overdue:
+            if answer.own and answer.own.progress and answer.own.progress != current.proof.get("progress"):
+                ledger.note(incident.id, "progress", {"text": mask(answer.own.progress), "url": answer.own.url})
+                current = replace(current, proof={**current.proof, "progress": answer.own.progress})
             later = now + timedelta(seconds=kit.look_every_s)
             ledger.save_repair(current, due_at=min(later, current.proof_deadline or later))
             return
         reason = answer.reason if answer.proven is False else f"no proof before the deadline: {answer.reason}"
-        told = {"reason": reason, "url": answer.run.url if answer.run else ""}
+        seen = dict(answer.own.data) if answer.own else {}
+        told = {"reason": reason, "url": url_of(answer), **seen}
         ledger.save_repair(replace(current, state=RepairState.DISPROVEN, proof=told), due_at=None)
         ledger.note(incident.id, "disproven", told)
         if proves is Proof.SAME_RUN and answer.run:
@@ -54,12 +67,14 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
 
 def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Observation) -> None:
     run, job = answer.run, answer.job
-    proof = {
+    proof: dict[str, Any] = {
+        "reason": answer.reason,
         "job": ", ".join(incident.finding.failed_jobs) if job else "",
         "run_id": run.id if run else 0,
         "attempt": run.attempt if run else 0,
-        "url": (job.url if job else "") or (run.url if run else ""),
+        "url": url_of(answer),
         "head_sha": run.head_sha if run else "",
+        **(answer.own.data if answer.own else {}),
     }
     now = ledger.now()
     ledger.save_repair(replace(current, state=RepairState.PROVEN, proof=proof), due_at=None)
@@ -69,6 +84,22 @@ def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Observat
         ledger.save_incident(incident)
         ledger.note(incident.id, "healed", {})
         tell(ledger, incident)
+
+
+def url_of(answer: Observation) -> str:
+    own, job, run = answer.own, answer.job, answer.run
+    return (own.url if own else "") or (job.url if job else "") or (run.url if run else "")
+
+
+def by_itself(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> Observation:
+    """The action looks for itself, at whatever it started."""
+    action = kit.actions[current.remedy.action]
+    if not isinstance(action, Looks):
+        raise TypeError(f"{action.kind} proves itself and cannot look")
+    policy = configuration(kit, forge).policy
+    tools = tools_for(kit, hold, forge, incident, policy, current)
+    seen = action.look(current, kit.params(current.remedy.action, current.remedy.params), tools)
+    return Observation(seen.proven, seen.reason, own=seen)
 
 
 def same_run(forge: Forge, incident: Incident, current: Repair) -> Observation:

@@ -56,6 +56,7 @@ class Pull:
     title: str
     body: str
     closed_by_human: bool = False
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,12 @@ class Forge(Protocol):
         ...
 
     def pull(self, number: int) -> Pull: ...
-    def open_pulls_by(self, login: str) -> list[Pull]:
-        """The open pull requests of one account, newest first; of the repository's newest 100."""
+    def open_pulls(self, *, by: str = "", base: str = "") -> list[Pull]:
+        """The open pull requests, of one account or of all, into one branch or any, newest first; of the newest 100."""
+        ...
+
+    def may(self, permission: str) -> bool:
+        """Whether the installation may write there, in GitHub's words: `workflows`, `actions`, `issues` …"""
         ...
 
     def permission(self, login: str) -> str:
@@ -163,7 +168,21 @@ class Forge(Protocol):
         ...
 
     # writing
-    def rerun_failed_jobs(self, run_id: int) -> None: ...
+    def rerun_failed_jobs(self, run_id: int, *, debug: bool = False) -> None:
+        """`debug`: with the runner's debug logging."""
+        ...
+
+    def dispatch(self, workflow: str, ref: str, inputs: Mapping[str, str]) -> int:
+        """Start `.github/workflows/<workflow>` by hand; the run's id. Not idempotent: look at `runs` before.
+
+        Refused where there is no such workflow, or it has no `workflow_dispatch`, or takes other inputs.
+        """
+        ...
+
+    def cancel_run(self, run_id: int) -> None:
+        """Asked to end; nothing, if it is over."""
+        ...
+
     def commit(self, parent_sha: str, files: Mapping[str, str | None], message: str, at: datetime) -> str:
         """A commit object (no ref moves). Fixed author and date, so the same call gives the same SHA. None deletes."""
         ...

@@ -1,8 +1,9 @@
 """What a detector and an action are."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -12,10 +13,14 @@ from app.domain.finding import Clear, Finding
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
 from app.domain.policy import Policy
-from app.domain.repair import Plan, Proof, Repair
+from app.domain.repair import Look, Plan, Proof, Repair
 from app.ports.clock import Clock
 from app.ports.forge import Forge
+from app.ports.launcher import Launcher
+from app.ports.notifier import NoNotifier, Notifier
+from app.ports.registry import NoRegistry, Registry
 from app.ports.resolver import Resolver
+from app.ports.workflows import WorkflowCheck
 
 
 class Detector(Protocol):
@@ -35,13 +40,24 @@ class Detector(Protocol):
     def detect(self, event: Observable, evidence: EvidenceBag) -> Iterator[Finding | Clear]: ...
 
 
+class Shelf(Protocol):
+    """What actions keep of a repository from one repair to the next, by name: a baseline, what was promoted before."""
+
+    def get(self, name: str) -> Mapping[str, Any] | None: ...
+    def put(self, name: str, data: Mapping[str, Any]) -> None:
+        """At once, and in place of what stood there. JSON, at most 256 KiB."""
+        ...
+
+
 @dataclass(frozen=True)
 class Tools:
     """All that an action may reach of the world, for one incident.
 
     `pull_text` and `issue_text` render title and body: an action knows what, not how it is told. `marker` is the signed
     mark that makes our own comments and issues recognisable. `guard` raises LeaseLost when the right to act has run
-    out: call it right before each write. `ours` are the commits that earlier repairs of this incident made.
+    out: call it right before each write. `ours` are the commits that earlier repairs of this incident made, `repairs`
+    all of them, oldest first; `again_at` is when this cause was found last since this repair was applied (None: not).
+    `others` are what else was found in the same run. Without a `workflow_check` no workflow file is changed.
     """
 
     forge: Forge
@@ -53,7 +69,15 @@ class Tools:
     issue_text: Callable[[Repair], tuple[str, str]]
     marker: str
     guard: Callable[[], None]
+    shelf: Shelf
     ours: frozenset[str] = frozenset()
+    repairs: tuple[Repair, ...] = ()
+    again_at: datetime | None = None
+    others: tuple[Finding, ...] = ()
+    workflow_check: WorkflowCheck | None = None
+    registry: Registry = field(default_factory=NoRegistry)
+    launchers: Mapping[str, Launcher] = field(default_factory=dict)
+    notifier: Notifier = field(default_factory=NoNotifier)
 
 
 class Action(Protocol):
@@ -73,4 +97,13 @@ class Action(Protocol):
 
     def undo(self, repair: Repair, tools: Tools) -> Outcome:
         """Take `repair` (which was applied) back. Called twice, one effect."""
+        ...
+
+
+@runtime_checkable
+class Looks(Protocol):
+    """An action whose proof is `Proof.OWN`: it looks for itself."""
+
+    def look(self, repair: Repair, params: Any, tools: Tools) -> Look:
+        """Whether the repair worked. Asked again and again until it says yes or no, or the deadline has passed."""
         ...

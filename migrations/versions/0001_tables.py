@@ -108,6 +108,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_installations"),
     )
     op.create_table(
+        "shelf",
+        sa.Column("repository_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("data", sa.JSON(), nullable=False),
+        sa.Column("updated_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("repository_id", "name", name="pk_shelf"),
+    )
+    op.create_table(
         "switches",
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("by", sa.Text(), nullable=False),
@@ -349,6 +357,7 @@ def downgrade() -> None:
     op.drop_table("marks")
     op.drop_table("secrets")
     op.drop_table("switches")
+    op.drop_table("shelf")
     op.drop_table("installations")
     op.drop_table("incidents")
     op.drop_table("deliveries")

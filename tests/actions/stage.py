@@ -25,6 +25,17 @@ class Noon:
         return NOW
 
 
+class MemoryShelf:
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def get(self, name: str) -> Mapping[str, Any] | None:
+        return self.kept.get(name)
+
+    def put(self, name: str, data: Mapping[str, Any]) -> None:
+        self.kept[name] = dict(data)
+
+
 class NoResolver:
     def resolve(self, requirements: Any, *, python: str | None = None) -> Resolution:
         raise AssertionError("nobody asked for a resolution")
@@ -150,6 +161,7 @@ def stage(
         issue_text=lambda repair: ("it broke", "a person must look"),
         marker="<!-- heal:signed -->",
         guard=lambda: guards.append(len(forge.writes)),
+        shelf=MemoryShelf(),
     )
     return Stage(forge, incident, tools, guards)
 

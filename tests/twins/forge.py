@@ -99,6 +99,8 @@ class MemoryForge:
         self.checks: list[MemoryCheck] = []
         self.issues: dict[int, MemoryIssue] = {}
         self.permissions: dict[str, str] = {}
+        self.granted: set[str] = {"actions", "checks", "contents", "issues", "pull_requests", "statuses"}
+        self.dispatched: dict[int, dict[str, str]] = {}
         self.owner_files: dict[str, str] = {}
         self.own_runners: list[Runner] | None = []
         self.uploaded: dict[int, tuple[int, str, dict[str, bytes]]] = {}
@@ -228,7 +230,7 @@ class MemoryForge:
         number = self._next_number()
         url = f"https://github.com/{self._repository.full_name}/pull/{number}"
         base = self._repository.default_branch
-        pull = Pull(number, url, "open", False, head, self.branches.get(head, ""), base, title, body)
+        pull = Pull(number, url, "open", False, head, self.branches.get(head, ""), base, title, body, author=login)
         self.pulls[number] = pull
         self.authors[number] = login
         return pull
@@ -349,17 +351,42 @@ class MemoryForge:
         with self._call("pull"):
             return self._pull(number)
 
-    def open_pulls_by(self, login: str) -> list[Pull]:
-        with self._call("open_pulls_by"):
-            theirs = [p for p in self.pulls.values() if p.state == "open" and self.authors.get(p.number) == login]
-            return sorted(theirs, key=lambda p: -p.number)
+    def open_pulls(self, *, by: str = "", base: str = "") -> list[Pull]:
+        with self._call("open_pulls"):
+            here = (self._pull(number) for number, p in self.pulls.items() if p.state == "open")
+            wanted = [p for p in here if by in ("", p.author) and base in ("", p.base_branch)]
+            return sorted(wanted, key=lambda p: -p.number)
+
+    def may(self, permission: str) -> bool:
+        with self._call("may"):
+            return permission in self.granted
 
     def permission(self, login: str) -> str:
         with self._call("permission"):
             return self.permissions.get(login, "none")
 
     # the port: writing
-    def rerun_failed_jobs(self, run_id: int) -> None:
+    def dispatch(self, workflow: str, ref: str, inputs: Mapping[str, str]) -> int:
+        with self._call("dispatch"):
+            path = f".github/workflows/{workflow}"
+            sha = self.branches.get(ref)
+            text = self._files(sha).get(path) if sha else None
+            if sha is None or text is None or "workflow_dispatch" not in text:
+                raise Refused(f"{workflow} cannot be started by hand")
+            run = self.add_run(
+                head_sha=sha, head_branch=ref, status="queued", trigger="workflow_dispatch", workflow_path=path
+            )
+            self.dispatched[run.id] = dict(inputs)
+            self._did("dispatch", workflow=workflow, ref=ref, inputs=dict(inputs), run_id=run.id)
+            return run.id
+
+    def cancel_run(self, run_id: int) -> None:
+        with self._call("cancel_run"):
+            if self._latest(run_id).status != "completed":
+                self.finish_run(run_id, "cancelled")
+                self._did("cancel_run", run_id=run_id)
+
+    def rerun_failed_jobs(self, run_id: int, *, debug: bool = False) -> None:
         with self._call("rerun_failed_jobs"):
             run = self._latest(run_id)
             if run.status != "completed":
@@ -367,7 +394,7 @@ class MemoryForge:
             again = replace(run, attempt=run.attempt + 1, status="queued", conclusion="")
             self._attempts[run_id][again.attempt] = again
             self._jobs[run_id, again.attempt] = []
-            self._did("rerun_failed_jobs", run_id=run_id, attempt=again.attempt)
+            self._did("rerun_failed_jobs", run_id=run_id, attempt=again.attempt, debug=debug)
             if self._scripted_reruns.get(run_id):
                 self.finish_run(run_id, *self._scripted_reruns[run_id].pop(0))
 

@@ -57,6 +57,7 @@ class GitHubApp:
             self._as_installation(Scope(repository.installation_id)),
             app_id=self._app_id,
             login=lambda: f"{self._slug or self.slug()}[bot]",
+            granted=lambda: self._tokens.get(Scope(repository.installation_id, repository.id)).permissions,
             timeout_s=self._timeout_s,
         )
 
@@ -103,7 +104,8 @@ class GitHubApp:
             _, answer = self._client.requestJsonAndCheck("POST", path, input=narrowed)
         except Refused as error:
             raise NotInstalled(f"the App has no access: {error}") from error
-        return Token(answer["token"], datetime.fromisoformat(answer["expires_at"]))
+        granted = {str(name): str(level) for name, level in (answer.get("permissions") or {}).items()}
+        return Token(answer["token"], datetime.fromisoformat(answer["expires_at"]), granted)
 
 
 def _sent(one: HookDeliverySummary) -> SentDelivery:

@@ -1,7 +1,7 @@
 """How the App proves who it is: with its key, and with short-lived tokens for one installation or one repository."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -60,6 +60,7 @@ class Token:
 
     value: str = field(repr=False)
     expires_at: datetime
+    permissions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ class GitHubForge:
     """The port `Forge` on GitHub's REST API.
 
     `client` may act in this repository, `reader` read in all of the installation's. `login` gives the App's own
-    account, `heal[bot]`.
+    account, `heal[bot]`, `granted` what the installation may, in GitHub's words.
     """
 
     def __init__(
@@ -70,12 +70,14 @@ class GitHubForge:
         *,
         app_id: int,
         login: Callable[[], str],
+        granted: Callable[[], Mapping[str, str]],
         timeout_s: float,
     ) -> None:
         self._repository = repository
         self._client = client
         self._app_id = app_id
         self._login = login
+        self._granted = granted
         self._timeout_s = timeout_s
         self._path = f"/repos/{quote(repository.full_name)}"
         self._remote = _remote(client, self._path)
@@ -206,10 +208,13 @@ class GitHubForge:
     def pull(self, number: int) -> Pull:
         return self._pull(self._remote.get_pull(number))
 
-    def open_pulls_by(self, login: str) -> list[Pull]:
-        found = self._remote.get_pulls(state="open", sort="created", direction="desc")
+    def open_pulls(self, *, by: str = "", base: str = "") -> list[Pull]:
+        found = self._remote.get_pulls(state="open", sort="created", direction="desc", base=base or NotSet)
         newest = islice(found, MOST_PULLS)
-        return [self._pull(pull) for pull in newest if pull.user is not None and pull.user.login == login]
+        return [self._pull(pull) for pull in newest if not by or (pull.user is not None and pull.user.login == by)]
+
+    def may(self, permission: str) -> bool:
+        return self._granted().get(permission) in ("write", "admin")
 
     def permission(self, login: str) -> str:
         try:
@@ -218,8 +223,22 @@ class GitHubForge:
             return "none"
 
     # writing
-    def rerun_failed_jobs(self, run_id: int) -> None:
-        self._remote.get_workflow_run(run_id).rerun_failed_jobs()
+    def rerun_failed_jobs(self, run_id: int, *, debug: bool = False) -> None:
+        said = {"enable_debug_logging": True} if debug else None
+        self._client.requestJson("POST", f"{self._path}/actions/runs/{run_id}/rerun-failed-jobs", input=said)
+
+    def dispatch(self, workflow: str, ref: str, inputs: Mapping[str, str]) -> int:
+        said = {"ref": ref, "inputs": dict(inputs), "return_run_details": True}
+        call = f"{self._path}/actions/workflows/{quote(workflow, safe='')}/dispatches"
+        _, answer = self._client.requestJsonAndCheck("POST", call, input=said)
+        return int(answer["workflow_run_id"])
+
+    def cancel_run(self, run_id: int) -> None:
+        try:
+            self._client.requestJson("POST", f"{self._path}/actions/runs/{run_id}/cancel")
+        except Refused:
+            if self.run(run_id).status != "completed":
+                raise
 
     def commit(self, parent_sha: str, files: Mapping[str, str | None], message: str, at: datetime) -> str:
         """Author and committer are the bot at time `at` (whole seconds), so that a repetition gives the same SHA.
@@ -376,6 +395,7 @@ class GitHubForge:
             base_branch=pull.base.ref,
             title=pull.title,
             body=pull.body or "",
+            author=pull.user.login if pull.user is not None else "",
             closed_by_human=pull.state == "closed" and not merged and not self._closed_it(pull.number),
         )
 
