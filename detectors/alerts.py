@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from app.domain.finding import Clear, Finding, Remedy, Severity, fingerprint
+from app.domain.finding import Clear, Finding, Severity, fingerprint
 from app.domain.signal import Alert
 from detectors.claim import KEPT_DIGITS
+from detectors.playbooks import ladder_of
 from detectors.resources import named, short
 
 MOST_ALERTS = 200
@@ -41,5 +42,5 @@ def claim_alert(detector: str, kind: str, alert: Alert) -> Finding | Clear:
         summary=" ".join(told.split())[:LONGEST_SUMMARY] or name,
         fingerprint=fingerprint(detector, subject.translate(KEPT)),
         facts=facts,
-        ladder=(Remedy("open_issue"),),
+        ladder=ladder_of(kind),
     )

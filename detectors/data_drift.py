@@ -7,11 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.event import ModelObserved, Observable
 from app.domain.evidence import Evidence, EvidenceBag, ModelWindow, Observed
-from app.domain.finding import Clear, Finding, Remedy, Severity, fingerprint
+from app.domain.finding import Clear, Finding, Severity, fingerprint
 from detectors.claim import KEPT_DIGITS
 from detectors.drift.compare import DriftReport, OtherGrid, Settings, Verdict, check
 from detectors.drift.profile import Profile
 from detectors.drift.windows import Persistence, is_over, lasting
+from detectors.playbooks import ladder_of
 
 FEATURES = 20
 _MEDIUM, _HIGH = 0.2, 0.5
@@ -140,7 +141,7 @@ class DataDrift:
             # not the columns: they come and go while the same change goes on
             fingerprint=fingerprint(kind, window.model.translate(KEPT_DIGITS)),
             facts=facts,
-            ladder=(Remedy("open_issue"),),
+            ladder=ladder_of(kind),
         )
 
 

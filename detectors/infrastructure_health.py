@@ -18,6 +18,7 @@ from app.domain.fleet import Fleet, GitHubStatus, Operations, Runner
 from app.domain.outcome import FAILED
 from app.domain.signal import Alert
 from detectors.alerts import KEPT, MOST_ALERTS, claim_alert
+from detectors.playbooks import ladder_of
 
 RECENT = timedelta(hours=2)  # which runs are compared with those before
 LEAST_RECENT, LEAST_BEFORE = 3, 20
@@ -284,7 +285,7 @@ class InfrastructureHealth:
         confidence: float,
         summary: str,
         facts: Mapping[str, Any],
-        ladder: tuple[Remedy, ...] = (Remedy("open_issue"),),
+        ladder: tuple[Remedy, ...] | None = None,
     ) -> Finding:
         return Finding(
             detector=self.kind,
@@ -295,7 +296,7 @@ class InfrastructureHealth:
             summary=summary,
             fingerprint=fingerprint(kind, subject.translate(KEPT)),
             facts=facts,
-            ladder=ladder,
+            ladder=ladder_of(kind) if ladder is None else ladder,
         )
 
 

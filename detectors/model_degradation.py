@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.domain.event import ModelObserved, Observable, SamplesReported
 from app.domain.evidence import Evidence, EvidenceBag, ModelWindow, Observed, Samples
-from app.domain.finding import Clear, Facts, Finding, Remedy, Severity, fingerprint
+from app.domain.finding import Clear, Facts, Finding, Severity, fingerprint
 from app.domain.signal import Series
 from detectors.claim import KEPT_DIGITS
 from detectors.degradation import curves, slo, stream
@@ -27,6 +27,7 @@ from detectors.degradation.metrics import (
     macro_f1,
     matured_share,
 )
+from detectors.playbooks import ladder_of
 
 SHOWN_SEGMENTS = 5
 STRICTER_WHILE_OPEN = 10
@@ -35,7 +36,6 @@ LARGE = 3
 """So many times the least change is a large one."""
 REQUESTS, FAILED, LATENCY = "requests_total", "requests_failed_total", "request_latency_ms"
 TRAINING = frozenset({"training_diverged", "training_overfit", "training_plateau"})
-_ISSUE = (Remedy("open_issue"),)
 
 
 class _Setting(BaseModel):
@@ -308,7 +308,7 @@ class ModelDegradation:
         self, kind: str, subject: str, severity: Severity, confidence: float, summary: str, facts: Facts
     ) -> Finding:
         key = fingerprint(kind, subject.translate(KEPT_DIGITS))
-        ladder = () if kind in ("model_degradation_estimated", "training_plateau") else _ISSUE
+        ladder = () if kind in ("model_degradation_estimated", "training_plateau") else ladder_of(kind)
         return Finding(self.kind, kind, subject, severity, confidence, summary, key, facts, ladder=ladder)
 
     def _clear(self, subject: str, kinds: set[str] | frozenset[str], why: str) -> Clear:

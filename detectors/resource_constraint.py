@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.event import Observable, RunFinished
 from app.domain.evidence import Alerts, Evidence, EvidenceBag, JobLogs, Samples
-from app.domain.finding import Clear, Finding, Remedy, Severity, fingerprint
+from app.domain.finding import Clear, Finding, Severity, fingerprint
 from app.domain.fleet import Fleet
 from app.domain.signal import Alert
 from detectors.alerts import KEPT, MOST_ALERTS, claim_alert
 from detectors.claim import KEPT_DIGITS, Claim, claimed
 from detectors.diagnosis import diagnose
+from detectors.playbooks import ladder_of
 from detectors.resources import UNITS, Level, levels, short
 from detectors.team import knowledge
 from detectors.trends import Outlook, clean, outlook, sustained
@@ -132,7 +133,7 @@ class ResourceConstraint:
                     summary=f"{key[1]} of {key[0]} takes {points[-1][1]:.0%} of its timeout of {_span(limit_s)}",
                     fingerprint=fingerprint(self.kind, subject.translate(KEPT)),
                     facts={"took_s": round(points[-1][1] * limit_s), "limit_s": round(limit_s), "runs": len(points)},
-                    ladder=(Remedy("open_issue"),),
+                    ladder=ladder_of("time_limit_near"),
                 )
             elif over is False and all(part < 0.95 * threshold for _, part in points[-4:]):
                 yield Clear(self.kind, subject, why=f"it takes {points[-1][1]:.0%} of its timeout")
@@ -191,7 +192,7 @@ class ResourceConstraint:
             summary=summary,
             fingerprint=fingerprint(self.kind, level.subject.translate(KEPT)),
             facts=facts,
-            ladder=(Remedy("open_issue"),),
+            ladder=ladder_of(kind),
         )
 
 

@@ -16,9 +16,9 @@ from typing import Any
 import re2
 
 from app.domain.finding import Remedy, Severity
+from detectors.playbooks import ladder_of
 
 DETECTORS = ("pipeline_failure", "dependency_conflict", "resource_constraint")
-ACTIONS = ("rerun_failed_jobs", "edit_config", "pin_dependency", "open_issue")
 
 
 class KnowledgeInvalid(ValueError):
@@ -59,7 +59,6 @@ _FIELDS: Mapping[str, type] = {
     "transient": bool,
     "title": str,
     "patterns": list,
-    "ladder": list,
     "examples": list,
     "not_this": list,
     "summary": str,
@@ -98,7 +97,7 @@ def parse_signature(name: str, text: str) -> Signature:
         transient=data["transient"],
         title=data["title"],
         patterns=tuple(_START.sub(lambda _: _PREFIX, pattern) for pattern in data["patterns"]),
-        ladder=tuple(_remedy(name, rung) for rung in data["ladder"]),
+        ladder=ladder_of(data["kind"]),
         examples=tuple(data["examples"]),
         not_this=tuple(data["not_this"]),
         summary=data.get("summary", ""),
@@ -128,12 +127,6 @@ def _telling(name: str, row: Any) -> tuple[str, Mapping[str, Any]]:
         raise KnowledgeInvalid(f"{name}: tells has facts of one value only")
     _compile(name, row["when"])
     return row["when"], {fact: value for fact, value in row.items() if fact != "when"}
-
-
-def _remedy(name: str, rung: Any) -> Remedy:
-    if not isinstance(rung, dict) or not set(rung) <= {"action", "params"} or rung.get("action") not in ACTIONS:
-        raise KnowledgeInvalid(f"{name}: a rung of the ladder has an action ({', '.join(ACTIONS)}) and params")
-    return Remedy(rung["action"], rung.get("params", {}))
 
 
 def _table(name: str, text: str, fields: Mapping[str, type], optional: Iterable[str] = ()) -> dict[str, Any]:

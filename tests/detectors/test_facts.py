@@ -22,7 +22,6 @@ facts = [
   'shape (?P<shapes__checkpoint>\d+) is not (?P<shapes__model>\d+)',
 ]
 tells = [{ when = 'swimming', tool = "bath" }]
-ladder = [{ action = "open_issue" }]
 examples = ["pool main is empty"]
 not_this = ["pool full"]
 """,

@@ -13,7 +13,6 @@ transient = false
 title = "The licence server gave no seat"
 summary = "The licence server gave no seat for {product}"
 patterns = ['no seat left for (?P<product>\\w+)']
-ladder = [{ action = "open_issue" }]
 examples = ["no seat left for solver"]
 not_this = ["two seats left"]
 """,

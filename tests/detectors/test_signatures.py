@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 import re2
 
+import actions
 from detectors.diagnosis import diagnose
+from detectors.playbooks import PLAYBOOKS, parse
 from detectors.signatures import (
     RED_HERRINGS,
     SIGNATURES,
@@ -23,7 +25,6 @@ confidence = 0.9
 transient = false
 title = "The disk is full"
 patterns = ['(?i)no space left on (?P<device>\\w+)']
-ladder = [{ action = "open_issue" }]
 examples = ["No space left on device"]
 not_this = ["space invaders"]
 """
@@ -154,13 +155,37 @@ def test_transient_causes_are_those_that_are_run_again():
 
 
 def test_every_ladder_ends_with_people():
-    assert {signature.ladder[-1].action for signature in SIGNATURES} == {"open_issue"}
+    assert {ladder[-1].action for ladder in PLAYBOOKS.values()} == {"open_issue"}
 
 
-def test_signatures_of_one_kind_agree_on_detector_and_ladder():
+def test_every_rung_is_an_action_with_parameters_that_it_takes():
+    known = {action.kind: action for action in actions.BUILTIN}
+    for kind, ladder in PLAYBOOKS.items():
+        for rung in ladder:
+            while rung is not None:
+                assert rung.action in known, (kind, rung.action)
+                known[rung.action].Params.model_validate(dict(rung.params))
+                rung = rung.then
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[x]\nladder = []\n",
+        "[x]\nsteps = [{ action = 'open_issue' }]\n",
+        "[x]\nladder = [{ do = 'open_issue' }]\n",
+        "[x]\nladder = [{ action = 'open_issue', when = 1 }]\n",
+    ],
+)
+def test_a_playbook_that_is_none_is_told(text):
+    with pytest.raises(ValueError, match="x: "):
+        parse(text)
+
+
+def test_signatures_of_one_kind_agree_on_their_detector():
     for kind in {signature.kind for signature in SIGNATURES}:
         same = [signature for signature in SIGNATURES if signature.kind == kind]
-        assert len({(signature.detector, repr(signature.ladder)) for signature in same}) == 1, kind
+        assert len({signature.detector for signature in same}) == 1, kind
 
 
 def test_a_good_signature_is_read():
@@ -179,15 +204,14 @@ def test_a_good_signature_is_read():
         ('severity = "high"', 'severity = "huge"', "severity must be one of"),
         ("(?i)no", "(?i)(no", "is not a pattern"),
         ("(?i)no", "(?<=x)no", "is not a pattern"),
-        ('action = "open_issue"', 'action = "rm"', "a rung of the ladder"),
         ('title = "The disk is full"', 'title = "x"\nsummary = "{what}"', "summary names 'what'"),
         ('title = "The disk is full"', 'title = "x"\nsummary = "{device.__class__}"', "summary names"),
         ('["space invaders"]', "[]", "at least one entry"),
         ('["space invaders"]', "[3]", "not_this must be a list of texts"),
         ('kind = "disk_full"', "kind = ", "disk: "),
-        ("ladder = [", "tells = ['x']\nladder = [", "a row of tells has when"),
-        ("ladder = [", "tells = [{ when = '(', errno = 'E' }]\nladder = [", "is not a pattern"),
-        ("ladder = [", "tells = [{ when = 'x', errno = [1] }]\nladder = [", "of one value only"),
+        ("title =", "tells = ['x']\ntitle =", "a row of tells has when"),
+        ("title =", "tells = [{ when = '(', errno = 'E' }]\ntitle =", "is not a pattern"),
+        ("title =", "tells = [{ when = 'x', errno = [1] }]\ntitle =", "of one value only"),
     ],
 )
 def test_a_wrong_signature_is_refused_with_its_name(old, new, complaint):

@@ -394,7 +394,7 @@ class MemoryForge:
             again = replace(run, attempt=run.attempt + 1, status="queued", conclusion="")
             self._attempts[run_id][again.attempt] = again
             self._jobs[run_id, again.attempt] = []
-            self._did("rerun_failed_jobs", run_id=run_id, attempt=again.attempt, debug=debug)
+            self._did("rerun_failed_jobs", run_id=run_id, attempt=again.attempt, **({"debug": True} if debug else {}))
             if self._scripted_reruns.get(run_id):
                 self.finish_run(run_id, *self._scripted_reruns[run_id].pop(0))
 
