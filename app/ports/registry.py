@@ -13,7 +13,8 @@ class Version:
     """One version of a registered model.
 
     `code_sha` is the commit it was trained at and `data_version` a digest or name of the data, both "" where nobody
-    said; `run_id` is the training run; `metrics` are the run's last values.
+    said; `run_id` is the training run; `metrics` are the run's last values; `tags` the version's and its run's (the
+    version's own where both have one). Not `ready`: it is still being registered, or that failed.
     """
 
     model: str
@@ -25,6 +26,17 @@ class Version:
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
+    ready: bool = True
+
+
+def safe_path(path: str) -> str:
+    """The path of an artefact below its run, as it was given. Raises Refused for one that would lead elsewhere."""
+    parts = path.split("/")
+    if not path or len(path) > 500 or "\\" in path or "%" in path or any(p in ("", ".", "..") for p in parts):
+        raise Refused(f"{path[:100]!r} is no path of an artefact")
+    if any(ord(each) < 32 or each in "#?" for each in path):
+        raise Refused(f"{path[:100]!r} is no path of an artefact")
+    return path
 
 
 class Registry(Protocol):
@@ -45,7 +57,7 @@ class Registry(Protocol):
 
     def tag(self, model: str, number: int, name: str, value: str) -> None: ...
     def file(self, version: Version, path: str, *, most_bytes: int) -> bytes | None:
-        """An artefact of the version's run. None: there is none, or it is larger."""
+        """An artefact of the version's run. None: there is none, or it is larger. Refused: `path` leads elsewhere."""
         ...
 
 
