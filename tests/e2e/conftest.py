@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from app.db import migrate
 from app.db.engine import make_engine
+from sandbox.catalogue import PACKAGES
+from sandbox.index import Package
 from tests.conftest import _postgres_database
 from tests.e2e.stage import Stage, stage
 from tests.services import private_postgres, private_redis
@@ -33,11 +35,12 @@ def staged(
     """Make a stage in a mode, with servers of its own where the mode needs some."""
 
     @contextmanager
-    def make(mode: str, settings: Mapping[str, str] = {}) -> Iterator[Stage]:
+    def make(mode: str, settings: Mapping[str, str] = {}, packages: Iterable[Package] = PACKAGES) -> Iterator[Stage]:
         root = tmp_path_factory.mktemp("e2e")
         if mode == "embedded":
             shutil.copy(sqlite_template, root / "heal.db")
-            with _ended(stage(root, app_key, database_url=f"sqlite:///{root}/heal.db", settings=settings)) as made:
+            url = f"sqlite:///{root}/heal.db"
+            with _ended(stage(root, app_key, database_url=url, settings=settings, packages=packages)) as made:
                 yield made
             return
         with ExitStack() as stack:
@@ -48,7 +51,7 @@ def staged(
             engine = make_engine(url)
             migrate.upgrade(engine)
             engine.dispose()
-            made = stage(root, app_key, database_url=url, broker_url=redis.url, settings=settings)
+            made = stage(root, app_key, database_url=url, broker_url=redis.url, settings=settings, packages=packages)
             made.postgres, made.redis = postgres, redis
             yield stack.enter_context(_ended(made))
 

@@ -28,6 +28,7 @@ from app.db.tables import DeliveryRow, EffectRow, IncidentRow, RepairRow
 from app.domain.incident import State
 from sandbox.catalogue import PACKAGES
 from sandbox.deliver import redeliver
+from sandbox.index import Package
 from sandbox.server import Sandbox
 from sandbox.state import CheckRun, Delivery, Run
 from tests.services import Server
@@ -509,7 +510,13 @@ def free_port() -> int:
 
 
 def stage(
-    root: Path, key: rsa.RSAPrivateKey, *, database_url: str, broker_url: str = "", settings: Mapping[str, str]
+    root: Path,
+    key: rsa.RSAPrivateKey,
+    *,
+    database_url: str,
+    broker_url: str = "",
+    settings: Mapping[str, str],
+    packages: Iterable[Package] = PACKAGES,
 ) -> Stage:
     """GitHub is up, the bot is not started yet."""
     private = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -522,7 +529,7 @@ def stage(
         webhook_secret=SECRET,
         app_id=APP_ID,
         app_public_key_pem=key.public_key().public_bytes(*public),
-        packages=PACKAGES,
+        packages=packages,
     )
     sandbox.start()
     made = Stage(root, sandbox, database_url, broker_url, port, settings)
