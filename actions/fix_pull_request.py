@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 
 from actions.honesty import Allowed, dishonest
-from app.domain.incident import Incident
+from app.domain.errors import Refused
+from app.domain.incident import FIX_BRANCHES, Incident
 from app.domain.outcome import Conclusion, Outcome
 from app.domain.policy import Policy, protects_branch
 from app.domain.repair import FileEdit, Plan, Repair
 from app.ports.forge import Forge, Pull
 from app.ports.plugins import Tools
+
+MOST_PULLS_LOOKED_AT = 30
 
 WORKFLOWS = (
     ".github/**"  # protected by default; what is there to change workflows may, and asks unless named in heal.yml
@@ -35,7 +38,8 @@ def forbidden(
 def propose(repair: Repair, plan: Plan, tools: Tools, allow: frozenset[Allowed] = frozenset()) -> Outcome:
     """The plan's edits as one commit on the failing commit, with one pull request. Called twice, one effect.
 
-    A fix branch is moved away only from commits of our own (`tools.ours`).
+    A fix branch is moved away only from commits of our own (`tools.ours`). Nothing is offered while somebody else has
+    a pull request about the same file.
     """
     forge, incident = tools.forge, tools.incident
     branch, base = incident.fix_branch, incident.branch
@@ -59,17 +63,40 @@ def propose(repair: Repair, plan: Plan, tools: Tools, allow: frozenset[Allowed] 
     merged = last.head_sha if last is not None and last.merged else ""
     if present not in (None, sha, merged, *tools.ours):
         return Outcome(Conclusion.SKIPPED, f"{branch} carries commits that are not ours")
-    if stale and not (present == sha and last is not None and last.state == "open"):
+    standing = present == sha and last is not None and last.state == "open"
+    if stale and not standing:
         if present == sha:
             tools.guard()
             forge.delete_branch(branch, sha)
         return _stale(incident)
+    if not standing and (busy := somebody_else(plan.edits, base, forge)):
+        if present == sha:
+            tools.guard()
+            forge.delete_branch(branch, sha)
+        return Outcome(Conclusion.SKIPPED, busy)
     title, body = tools.pull_text(repair, plan)
     tools.guard()
     forge.ensure_branch(branch, sha, replace=present)
     tools.guard()
     pull = forge.ensure_pull(head=branch, base=base, title=title, body=body)
     return _offered(pull, sha)
+
+
+def somebody_else(edits: Sequence[FileEdit], base: str, forge: Forge) -> str:
+    """Who is on one of these files already, with an open pull request into the same branch; empty if nobody is.
+
+    A person, or another bot. Of many open pull requests the newest are looked at, and of each its first 300 files.
+    """
+    paths = {edit.path for edit in edits}
+    theirs = [pull for pull in forge.open_pulls(base=base) if not pull.head_branch.startswith(FIX_BRANCHES)]
+    for pull in theirs[:MOST_PULLS_LOOKED_AT]:
+        try:
+            touched = sorted(paths & {change.path for change in forge.changes(base, pull.head_sha)})
+        except Refused:
+            continue  # its commits are gone, or GitHub does not compare them
+        if touched:
+            return f"{pull.author or 'somebody'} is on it: #{pull.number} changes {touched[0]}"
+    return ""
 
 
 def withdraw(repair: Repair, tools: Tools) -> Outcome:

@@ -217,7 +217,10 @@ class Forge(Protocol):
         ...
 
     def ensure_issue(self, marker: str, title: str, body: str, labels: Sequence[str]) -> int:
-        """The one open issue of ours that carries `marker`; younger twins closed. Returns its number."""
+        """The one open issue of ours that carries `marker`; younger twins closed. Returns its number.
+
+        One that a person has closed stays closed, and as it is: its number is returned, and no other is opened.
+        """
         ...
 
     def close_issue(self, number: int, comment: str) -> None: ...

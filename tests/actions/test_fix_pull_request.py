@@ -107,6 +107,71 @@ def test_a_branch_with_commits_of_others_is_left_alone() -> None:
     assert "not ours" in refused(at).title
 
 
+def test_a_branch_that_a_person_brought_up_to_date_by_a_merge_is_left_alone() -> None:
+    at = make()
+    former = proposed(at, at.tools).data["head_sha"]
+    at.forge.push("main", {"train.py": "more\n"})
+    files = at.forge.commits[at.forge.branches["main"]].files
+    merged = at.forge.push(at.incident.fix_branch, {"train.py": files["train.py"]}, message="Merge branch 'main'")
+    at.forge.branches["main"] = at.incident.head_sha
+    before = at.picture()
+    tools = replace(at.tools, ours=frozenset({former}))
+    outcome = at.apply(action, at.repair(action, LOWER, rung=1), tools=tools)
+    assert outcome.conclusion is Conclusion.SKIPPED
+    assert "not ours" in outcome.title
+    assert at.forge.branches[at.incident.fix_branch] == merged
+    assert at.picture() == before
+
+
+def theirs(at: Stage, files: dict[str, str | None], login: str = "octocat", head: str = "bump") -> int:
+    """Somebody's open pull request into main."""
+    at.forge.branches[head] = at.forge.branches["main"]
+    at.forge.push(head, files)
+    return at.forge.pull_by_hand(head, "Lower the rate", login=login).number
+
+
+@pytest.mark.parametrize("login", ["octocat", "dependabot[bot]", "renovate[bot]"])
+def test_nothing_is_offered_while_somebody_else_is_on_the_same_file(login: str) -> None:
+    at = make()
+    number = theirs(at, {"config.yaml": "lr: 1\n"}, login)
+    title = refused(at).title
+    assert (login in title, f"#{number}" in title, "config.yaml" in title) == (True, True, True)
+
+
+def test_a_pull_request_about_other_files_or_into_another_branch_stops_nothing() -> None:
+    at = make()
+    theirs(at, {"train.py": "theirs\n"})
+    elsewhere = theirs(at, {"config.yaml": "lr: 1\n"}, head="release-fix")
+    at.forge.pulls[elsewhere] = replace(at.forge.pulls[elsewhere], base_branch="release")
+    closed = theirs(at, {"config.yaml": "lr: 2\n"}, head="given-up")
+    at.forge.close_by_hand(closed)
+    assert proposed(at, at.tools).conclusion is Conclusion.SUCCESS
+
+
+def test_a_pull_request_whose_commits_are_gone_stops_nothing() -> None:
+    at = make()
+    number = theirs(at, {"config.yaml": "lr: 1\n"})
+    at.forge.pulls[number] = replace(at.forge.pulls[number], head_sha="0" * 40)
+    assert proposed(at, at.tools).conclusion is Conclusion.SUCCESS
+
+
+def test_somebody_who_comes_after_our_pull_request_does_not_make_a_second_try_forget_it() -> None:
+    at = make()
+    first = proposed(at, at.tools)
+    theirs(at, {"config.yaml": "lr: 1\n"})
+    assert proposed(at, at.tools) == first
+
+
+def test_somebody_who_comes_between_branch_and_pull_request_leaves_nothing_of_ours() -> None:
+    at = make()
+    at.forge.fail_next("ensure_pull", LeaseLost("stopped"))
+    with pytest.raises(LeaseLost):
+        proposed(at, at.tools)
+    theirs(at, {"config.yaml": "lr: 1\n"})
+    assert proposed(at, at.tools).conclusion is Conclusion.SKIPPED
+    assert at.incident.fix_branch not in at.forge.branches
+
+
 def test_the_next_rung_replaces_our_own_commit_and_keeps_the_pull_request() -> None:
     def first_rung() -> Stage:
         at = make()

@@ -102,9 +102,9 @@ def test_only_the_open_pulls_of_that_account_are_listed(world: World) -> None:
         world.pull_by_hand(head, f"Bump {head}", login)
         for head, login in (("one", "depbot"), ("two", "maria"), ("three", "depbot"))
     )
-    assert [pull.number for pull in world.forge.open_pulls_by("depbot")] == [third, first]
+    assert [pull.number for pull in world.forge.open_pulls(by="depbot")] == [third, first]
     world.close_by_hand(third)
-    assert [pull.title for pull in world.forge.open_pulls_by("depbot")] == ["Bump one"]
+    assert [pull.title for pull in world.forge.open_pulls(by="depbot")] == ["Bump one"]
 
 
 def test_a_folder_is_no_file(world: World) -> None:
@@ -278,6 +278,33 @@ def test_an_issue_exists_once_while_it_is_open(world: World) -> None:
     assert world.open_issues() == []
     assert [text.splitlines()[0] for _, text in world.comments(first)] == ["It works again."]
     assert world.forge.ensure_issue(MARK, "Broken", "Evidence", ["heal"]) != first
+
+
+def test_an_issue_that_a_person_closed_stays_closed_and_no_other_is_opened(world: World) -> None:
+    first = world.forge.ensure_issue(MARK, "Broken", "Evidence", ["heal"])
+    world.close_issue_by_hand(first)
+    assert world.forge.ensure_issue(MARK, "Broken again", "Evidence", ["heal"]) == first
+    assert world.open_issues() == []
+    other = world.forge.ensure_issue(MARK.replace("0", "f"), "Something else", "Evidence", ["heal"])
+    assert other != first
+    assert world.open_issues() == ["Something else"]
+
+
+def test_a_pull_request_of_ours_tells_that_it_is(world: World) -> None:
+    world.push("theirs", {"other.txt": "theirs"})
+    theirs = world.pull_by_hand("theirs", "Bump", "depbot")
+    ours = pull(world)
+    authors = {found.number: found.author for found in world.forge.open_pulls(base="main")}
+    assert authors[theirs] == "depbot"
+    assert authors[ours].endswith("[bot]")
+
+
+def test_the_changes_of_a_pull_request_are_those_since_it_left_its_base(world: World) -> None:
+    world.push("theirs", {"other.txt": "theirs"})
+    world.pull_by_hand("theirs", "Bump", "depbot")
+    world.push("main", {"train.py": "print('moved on')\n"})
+    (found,) = world.forge.open_pulls(base="main")
+    assert [change.path for change in world.forge.changes(found.base_branch, found.head_sha)] == ["other.txt"]
 
 
 def test_a_reaction_given_twice_is_one(world: World) -> None:

@@ -127,6 +127,9 @@ class MemoryWorld:
     def close_by_hand(self, number: int) -> None:
         self.twin.close_by_hand(number)
 
+    def close_issue_by_hand(self, number: int) -> None:
+        self.twin.close_issue_by_hand(number)
+
     def merge_by_hand(self, number: int) -> None:
         self.twin.merge(number)
 
@@ -260,6 +263,9 @@ class SandboxWorld:
 
     def close_by_hand(self, number: int) -> None:
         self.as_user("PATCH", f"/pulls/{number}", {"state": "closed"})
+
+    def close_issue_by_hand(self, number: int) -> None:
+        self.as_user("PATCH", f"/issues/{number}", {"state": "closed"})
 
     def merge_by_hand(self, number: int) -> None:
         self.as_user("PUT", f"/pulls/{number}/merge", {})

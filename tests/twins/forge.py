@@ -62,6 +62,7 @@ class MemoryIssue:
     body: str
     labels: tuple[str, ...]
     state: str = "open"
+    closed_by_human: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,10 @@ class MemoryForge:
     def close_by_hand(self, number: int) -> None:
         """A person closes a pull request without merging it."""
         self.pulls[number] = replace(self.pulls[number], state="closed", closed_by_human=True)
+
+    def close_issue_by_hand(self, number: int) -> None:
+        """A person closes an issue."""
+        self.issues[number].state, self.issues[number].closed_by_human = "closed", True
 
     def pull_by_hand(self, head: str, title: str, body: str = "", *, login: str = "octocat") -> Pull:
         """Somebody (or another bot) opens a pull request from a branch of this repository."""
@@ -457,6 +462,7 @@ class MemoryForge:
                 base_branch=base,
                 title=title,
                 body=body,
+                author=self.login,
             )
             self.pulls[number] = made
             self.authors[number] = self.login
@@ -515,9 +521,10 @@ class MemoryForge:
 
     def ensure_issue(self, marker: str, title: str, body: str, labels: Sequence[str]) -> int:
         with self._call("ensure_issue"):
-            ours = [
-                i for i in self.issues.values() if i.author == self.login and i.state == "open" and marker in i.body
-            ]
+            every = [i for i in self.issues.values() if i.author == self.login and marker in i.body]
+            ours = [i for i in every if i.state == "open"]
+            if not ours and every and every[-1].closed_by_human:
+                return every[-1].number
             if not ours:
                 number = self._next_number()
                 self.issues[number] = MemoryIssue(number, self.login, title, _marked(body, marker), tuple(labels))

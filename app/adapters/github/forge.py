@@ -42,6 +42,7 @@ MAX_LOG_BYTES = 200_000_000
 MAX_ARCHIVE_BYTES = 100_000_000
 MOST_PULLS = 100
 MOST_ARTIFACTS = 100
+MOST_CLOSED_ISSUES = 200
 LOG_IN_MEMORY_BYTES = 8_000_000
 MAX_CHECK_BYTES = 65_535
 MAX_ANNOTATIONS = 50
@@ -358,6 +359,8 @@ class GitHubForge:
         body = _marked(body, marker)
         ours = self._our_issues(marker)
         if not ours:
+            if closed := self._closed_by_a_person(marker):
+                return closed
             made = self._remote.create_issue(title, body=body, labels=list(labels))
             ours = _oldest_first(made, *self._our_issues(marker))
         oldest, *younger = ours
@@ -371,6 +374,13 @@ class GitHubForge:
         wanted = {"state": "open", "creator": self._login(), "sort": "created", "direction": "asc"}
         found = self._list(Issue, "/issues", wanted)
         return _oldest_first(*(issue for issue in found if marker in (issue.body or "") and self._is_ours(issue)))
+
+    def _closed_by_a_person(self, marker: str) -> int | None:
+        """The newest closed issue of ours with that marker, if it was not us who closed it."""
+        wanted = {"state": "closed", "creator": self._login(), "sort": "updated", "direction": "desc"}
+        newest = islice(self._list(Issue, "/issues", wanted), MOST_CLOSED_ISSUES)
+        ours = _oldest_first(*(issue for issue in newest if marker in (issue.body or "") and self._is_ours(issue)))
+        return ours[-1].number if ours and not self._closed_it(ours[-1].number) else None
 
     def close_issue(self, number: int, comment: str) -> None:
         self.ensure_comment(number, CLOSING_MARK, comment)
@@ -400,7 +410,7 @@ class GitHubForge:
         )
 
     def _closed_it(self, number: int) -> bool:
-        """Whether the bot closed this pull request; only its issue tells who did."""
+        """Whether the bot closed this issue or pull request; of a pull request, only its issue tells who did."""
         closed_by = self._remote.get_issue(number).closed_by
         return closed_by is not None and closed_by.login == self._login()
 
