@@ -1,6 +1,7 @@
 """The resolver of `uv`, as a subprocess that builds nothing, runs nothing and sees only the configured index."""
 
 import os
+import posixpath
 import re
 import shutil
 import signal
@@ -14,8 +15,9 @@ from typing import Literal
 import uv
 from packaging.requirements import InvalidRequirement, Requirement
 
+from app.adapters import locking as given
 from app.domain.errors import Refused, Unreachable
-from app.ports.resolver import Resolution
+from app.ports.resolver import Locked, Locker, Locking, Resolution
 
 Jail = Literal["auto", "require", "off"]
 
@@ -24,7 +26,12 @@ _MAX_LINE = 2_000
 _MAX_EXPLANATION = 8_000
 _PYTHON = re.compile(r"3\.\d{1,2}(?:\.\d{1,3})?")
 _PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;]+)", re.MULTILINE)
-_BUILDS = "building from source is disabled"
+_BUILDS = re.compile(r"building (?:from source|source distributions)(?: for \S+)? is disabled", re.IGNORECASE)
+_COMPILED = ("--no-header", "--only-binary", ":all:")
+_BY_HAND = {
+    Locker.POETRY: "{} must be renewed with `poetry lock`, which builds packages to read them; nothing is built here",
+    Locker.NPM: "{} must be renewed with `npm install --package-lock-only`, which is not done here",
+}
 _CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")  # of an index behind a certificate authority of one's own
 _NO_ANSWER = re.compile(
     r"failed to fetch|error sending request|error decoding response|request failed|connection|timed out|dns error"
@@ -59,34 +66,49 @@ class UvResolver:
         self._probed = False
         self._cache = tempfile.TemporaryDirectory(prefix="heal-resolver-cache-")
 
-    def resolve(self, requirements: Sequence[str], *, python: str | None = None) -> Resolution:
-        lines = _checked(requirements)
-        if python is not None and not _PYTHON.fullmatch(python):
-            raise Refused(f"{python[:40]!r} is not a Python version such as 3.11")
+    def resolve(
+        self, requirements: Sequence[str], *, python: str | None = None, constraints: Sequence[str] = ()
+    ) -> Resolution:
+        lines, limits = _checked(requirements), _checked(constraints)
         with tempfile.TemporaryDirectory(prefix="heal-resolver-") as folder:
             home = Path(folder)
             (home / "requirements.in").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            code, out, err = self._run(home, self._command(python))
+            command = [*_uv("pip", "compile"), "requirements.in", *_COMPILED, "--no-annotate"]
+            if limits:
+                (home / "constraints.in").write_text("\n".join(limits) + "\n", encoding="utf-8")
+                command += ["--constraints", "constraints.in"]
+            code, out, err = self._run(home, command + _for_python(python))
         if code == 0:
             return Resolution(True, tuple(_PIN.findall(out)))
-        if _BUILDS in err:
-            raise Refused("some of it is published as source only, and nothing is built here to look into it")
-        if "No solution found" in err:
-            return Resolution(False, explanation=_tidy(err, folder))
-        if _NO_ANSWER.search(err):
-            raise Unreachable("the package index did not answer; look at HEAL_RESOLVER__INDEX_URL")
-        raise Refused(f"uv could not resolve this: {_tidy(err, folder)[:500]}")
+        return Resolution(False, explanation=_no_solution(err, folder))
 
-    def _command(self, python: str | None) -> list[str]:
-        command = [uv.find_uv_bin(), "pip", "compile", "requirements.in"]
-        command += ["--quiet", "--no-config", "--no-header", "--no-annotate", "--only-binary", ":all:"]
-        command += ["--no-progress", "--color", "never", "--no-python-downloads", "--python", sys.executable]
-        return command + (["--python-version", python] if python else [])
+    def lock(self, locking: Locking) -> Locked:
+        if locking.locker in (Locker.POETRY, Locker.NPM):
+            raise Refused(_BY_HAND[locking.locker].format(locking.lockfile))
+        files = given.files_for(locking, self._index_url)
+        _for_python(locking.python)
+        command = [*_uv("lock"), "--no-build"]
+        if locking.locker is Locker.PIP_COMPILE:
+            command = [*_uv("pip", "compile"), *given.compiling(locking), *_COMPILED]
+        else:
+            command += [word for name in locking.upgrade for word in ("--upgrade-package", name)]
+        with tempfile.TemporaryDirectory(prefix="heal-resolver-") as folder:
+            home = Path(folder)
+            for path, text in files.items():
+                (home / path).parent.mkdir(parents=True, exist_ok=True)
+                (home / path).write_text(text, encoding="utf-8", newline="")
+            code, _, err = self._run(home, command, where=posixpath.normpath(locking.folder or "."))
+            if code:
+                return Locked(False, explanation=_no_solution(err, folder))
+            renewed = (home / locking.lockfile).read_text(encoding="utf-8")
+        if locking.locker is Locker.UV:
+            return Locked(True, given.without_open_version(renewed))
+        return Locked(True, given.with_head(renewed, locking.files[locking.lockfile]))
 
-    def _run(self, home: Path, command: list[str]) -> tuple[int, str, str]:
+    def _run(self, home: Path, command: list[str], where: str = ".") -> tuple[int, str, str]:
         bwrap = self._find_bwrap()
         if bwrap:
-            command = [bwrap, *_walls(home, Path(self._cache.name)), *command]
+            command = [bwrap, *_walls(home, Path(self._cache.name), home / where), *command]
         limited = [sys.executable, "-I", "-S", "-c", _LIMITED, str(int(self._timeout_s) + 1), *command]
         # The index may carry a password in its URL: it goes by environment, where other users cannot read it.
         environment = {
@@ -99,7 +121,7 @@ class UvResolver:
         }
         process = subprocess.Popen(
             limited,
-            cwd=home,
+            cwd=home / where,
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -128,6 +150,30 @@ class UvResolver:
         if self._bwrap is None and self._jail == "require":
             raise Refused("install bubblewrap and allow user namespaces, or set HEAL_RESOLVER__JAIL=auto")
         return self._bwrap
+
+
+def _uv(*command: str) -> list[str]:
+    quiet = ["--quiet", "--no-config", "--no-progress", "--color", "never", "--no-python-downloads"]
+    return [uv.find_uv_bin(), *command, *quiet, "--python", sys.executable]
+
+
+def _for_python(python: str | None) -> list[str]:
+    if python is None:
+        return []
+    if not _PYTHON.fullmatch(python):
+        raise Refused(f"{python[:40]!r} is not a Python version such as 3.11")
+    return ["--python-version", python]
+
+
+def _no_solution(err: str, folder: str) -> str:
+    """uv's proof that there is none. Raises Refused or Unreachable where it could not be asked."""
+    if _BUILDS.search(err):
+        raise Refused("some of it is published as source only, and nothing is built here to look into it")
+    if "No solution found" in err:
+        return _tidy(err, folder)
+    if _NO_ANSWER.search(err):
+        raise Unreachable("the package index did not answer; look at HEAL_RESOLVER__INDEX_URL")
+    raise Refused(f"uv could not resolve this: {_tidy(err, folder)[:500]}")
 
 
 def _checked(requirements: Sequence[str]) -> list[str]:
@@ -159,7 +205,7 @@ def _works(bwrap: str) -> bool:
         return False
 
 
-def _walls(home: Path, cache: Path) -> list[str]:
+def _walls(home: Path, cache: Path, where: Path | None = None) -> list[str]:
     walls = ["--unshare-all", "--share-net", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     walls += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108 - a fresh one inside the jail
     system = ["/usr", "/bin", "/lib", "/lib64", "/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/ssl"]
@@ -168,7 +214,7 @@ def _walls(home: Path, cache: Path) -> list[str]:
         walls += ["--ro-bind-try", path, path]
     for path in dict.fromkeys([str(home), str(cache)]):
         walls += ["--bind", path, path]
-    return [*walls, "--chdir", str(home), "--"]
+    return [*walls, "--chdir", str(where or home), "--"]
 
 
 def _tidy(text: str, folder: str) -> str:

@@ -13,7 +13,7 @@ from app.domain.policy import Policy
 from app.domain.repair import Plan, Repair
 from app.domain.tenant import Repository
 from app.ports.plugins import Action, Tools
-from app.ports.resolver import Resolution, Resolver
+from app.ports.resolver import Locked, Locking, Resolution, Resolver
 from tests.twins.forge import MemoryForge
 
 NOW = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
@@ -37,8 +37,11 @@ class MemoryShelf:
 
 
 class NoResolver:
-    def resolve(self, requirements: Any, *, python: str | None = None) -> Resolution:
+    def resolve(self, requirements: Any, *, python: str | None = None, constraints: Any = ()) -> Resolution:
         raise AssertionError("nobody asked for a resolution")
+
+    def lock(self, locking: Locking) -> Locked:
+        raise AssertionError("nobody asked for a lockfile")
 
 
 class StopAfter:

@@ -25,7 +25,7 @@ from app.domain.tenant import Sender
 from app.healing.kit import Kit
 from app.healing.work import perform
 from app.ports.queue import Work
-from app.ports.resolver import Resolution
+from app.ports.resolver import Locked, Locking, Resolution
 from app.ports.store import Record
 from app.registry import collect
 from app.summaries import DetectorSummaries
@@ -62,8 +62,13 @@ def job_log(line: str) -> bytes:
 
 
 class NoResolver:
-    def resolve(self, requirements: Sequence[str], *, python: str | None = None) -> Resolution:
+    def resolve(
+        self, requirements: Sequence[str], *, python: str | None = None, constraints: Sequence[str] = ()
+    ) -> Resolution:
         return Resolution(False, explanation="nothing resolves here")
+
+    def lock(self, locking: Locking) -> Locked:
+        return Locked(False, explanation="nothing resolves here")
 
 
 @dataclass
