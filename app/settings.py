@@ -87,6 +87,63 @@ class Prometheus(_Group):
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+class Mlflow(_Group):
+    """The registry of models. Secrets may be given as files (…_FILE)."""
+
+    tracking_uri: str = Field("", description="MLflow's server; https, or without credentials also http; empty: none")
+    token: SecretStr = SecretStr("")
+    token_file: Path | None = Field(None, description="a file with a bearer token for it")
+    username: str = Field("", description="for a server that asks for a name and a password")
+    password: SecretStr = SecretStr("")
+    password_file: Path | None = None
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="which repository may use which models: OWNER/NAME=MODEL, comma-separated; * stands for any"
+    )
+    timeout_s: float = Field(10.0, gt=0, le=120)
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("models")
+    @classmethod
+    def _pairs(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pair in value:
+            repository, _, model = pair.partition("=")
+            if not repository.strip() or not model.strip():
+                raise ValueError(f"{pair!r} is not OWNER/NAME=MODEL")
+        return value
+
+    def grants(self) -> tuple[tuple[str, str], ...]:
+        pairs = (pair.partition("=") for pair in self.models)
+        return tuple((repository.strip(), model.strip()) for repository, _, model in pairs)
+
+
+class Launcher(_Group):
+    """Where trainings and benchmarks run that are no workflow of the team: processes beside the workers."""
+
+    directory: Path = Field(Path("var/runs"), description="a directory of each run; all workers must share it")
+    command: str = Field("", description="what runs a workload; empty: python -m workloads, with this interpreter")
+    pass_on: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="variables that runs get of this process' environment, besides PATH, HOME and the like"
+    )
+    keep_days: float = Field(14.0, gt=0, description="how long the directory of a run that ended is kept")
+
+    @field_validator("pass_on", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("pass_on")
+    @classmethod
+    def _not_ours(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name.upper().startswith("HEAL_"):
+                raise ValueError(f"{name} is the bot's own, and no run gets it")
+        return value
+
+
 class Resolver(_Group):
     index_url: str = "https://pypi.org/simple/"
     timeout_s: float = Field(60.0, gt=0)
@@ -153,6 +210,8 @@ class Settings(BaseSettings):
     web: Web = Web()
     api: Api = Api()
     prometheus: Prometheus = Prometheus()
+    mlflow: Mlflow = Mlflow()
+    launcher: Launcher = Launcher()
     resolver: Resolver = Resolver()
     advisories: Advisories = Advisories()
     healing: Healing = Healing()
@@ -174,6 +233,14 @@ class Settings(BaseSettings):
         """Empty when none is configured."""
         path = self.github.private_key_file
         return path.read_text() if path else self.github.private_key.get_secret_value()
+
+    def mlflow_token(self) -> str:
+        path = self.mlflow.token_file
+        return path.read_text().strip() if path else self.mlflow.token.get_secret_value()
+
+    def mlflow_password(self) -> str:
+        path = self.mlflow.password_file
+        return path.read_text().strip() if path else self.mlflow.password.get_secret_value()
 
     def webhook_secrets(self) -> tuple[bytes, ...]:
         """The active secrets, newest first. Empty: the webhook must not be served."""

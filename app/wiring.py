@@ -1,5 +1,6 @@
 """The composition root: the only module that knows every adapter."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +13,13 @@ from app.adapters.doorbells import CeleryBell, LocalBell, Silence
 from app.adapters.github.app import GitHubApp
 from app.adapters.github.logs import read_job_log, read_templates
 from app.adapters.github.webhook import interpret
+from app.adapters.launchers.process import ProcessLauncher
+from app.adapters.mlflow import Mlflow
 from app.adapters.osv import OsvAdvisories
 from app.adapters.prometheus import Prometheus
 from app.adapters.resolver import UvResolver
 from app.adapters.watch import OperatorsWatch
+from app.adapters.workflow_check import WorkflowJudges
 from app.db.engine import make_engine
 from app.db.store import SqlStore
 from app.db.vitals import Vitals
@@ -27,7 +31,9 @@ from app.domain.tenant import Repository
 from app.healing.kit import Kit, onwards
 from app.healing.pump import Pump
 from app.plugins import known_actions, known_detectors
+from app.ports.launcher import Launcher
 from app.ports.queue import Doorbell
+from app.ports.registry import NoRegistry, Registry
 from app.security.masking import mask_event
 from app.settings import Settings
 from app.summaries import DetectorSummaries
@@ -75,6 +81,29 @@ def monitoring(settings: Settings) -> Prometheus | None:
         hours=told.hours,
         timeout_s=told.timeout_s,
     )
+
+
+def registry(settings: Settings) -> Registry:
+    """Raises Insecure."""
+    told = settings.mlflow
+    if not told.tracking_uri:
+        return NoRegistry()
+    return Mlflow(
+        told.tracking_uri,
+        token=settings.mlflow_token(),
+        username=told.username,
+        password=settings.mlflow_password(),
+        grants=told.grants(),
+        timeout_s=told.timeout_s,
+    )
+
+
+def launchers(settings: Settings) -> dict[str, Launcher]:
+    told = settings.launcher
+    process = ProcessLauncher(
+        told.directory, command=shlex.split(told.command), pass_on=told.pass_on, keep_s=told.keep_days * 24 * 3600
+    )
+    return {process.name: process}
 
 
 def watch(settings: Settings, engine: Engine, bell: Doorbell) -> OperatorsWatch:
@@ -135,7 +164,10 @@ def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wir
         summaries=DetectorSummaries(partial(store.secret, "observations")),
         signals=monitoring(settings),
         watch=watch(settings, engine, bell),
+        workflow_check=WorkflowJudges(),
         advisories=advisories(settings),
+        registry=registry(settings),
+        launchers=launchers(settings),
         dashboard_url=settings.web.public_url,
         look_every_s=settings.healing.look_every_s,
         tick_every_s=settings.healing.tick_every_s,

@@ -63,6 +63,13 @@ def redis_url() -> str:
 
 
 @pytest.fixture(scope="session")
+def mlflow_server() -> Iterator[services.Server]:
+    """A real MLflow server, shared by the tests of this process: each uses a model of its own."""
+    with services.private_mlflow() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def empty_postgres(postgres_server: str, worker: str) -> Iterator[str]:
     """The URL of an empty database of this test process alone."""
     with _postgres_database(postgres_server, f"heal_test_empty_{worker}") as url:

@@ -3,7 +3,7 @@
 `python -m tests.services COMMAND…` finds running servers (TEST_POSTGRES_URL and TEST_REDIS_URL, else those of
 this machine at their usual ports), starts private ones from the machine's own binaries where there is none, exports
 both variables, runs COMMAND and returns its exit code. Tests that kill a server start one of their own:
-`private_postgres`, `private_redis`.
+`private_postgres`, `private_redis`. MLflow's server is always a private one: `private_mlflow`.
 """
 
 import os
@@ -22,6 +22,7 @@ from typing import Any
 
 import psycopg
 import redis
+import requests
 
 POSTGRES = "TEST_POSTGRES_URL"
 REDIS = "TEST_REDIS_URL"
@@ -31,8 +32,20 @@ START_S = 30.0
 class Server:
     """A server process in a directory of its own, on a port of its own on 127.0.0.1."""
 
-    def __init__(self, command: list[str], directory: Path, url: str, answers: Callable[[str], bool], user: str | None):
+    def __init__(
+        self,
+        command: list[str],
+        directory: Path,
+        url: str,
+        answers: Callable[[str], bool],
+        user: str | None,
+        *,
+        env: dict[str, str] | None = None,
+        start_s: float = START_S,
+    ):
         self.url = url
+        self._env = os.environ | env if env else None
+        self._start_s = start_s
         self._command = command
         self._directory = directory
         self._answers = answers
@@ -43,9 +56,15 @@ class Server:
         log = (self._directory / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                self._command, cwd=self._directory, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **_as(self._user)
+                self._command,
+                cwd=self._directory,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self._env,
+                **_as(self._user),
             )
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + self._start_s
         while not self._answers(self.url):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(
@@ -167,6 +186,40 @@ def private_redis(*, append_only: bool = True) -> Iterator[Server]:
             append,
         ]
         server = Server(command, Path(name), f"redis://127.0.0.1:{port}/0", _redis_answers, None)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
+
+
+def _mlflow_answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/health", timeout=2).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+@contextmanager
+def private_mlflow() -> Iterator[Server]:
+    """A new, empty MLflow server on SQLite, which also serves artefacts. It takes some seconds to start, and the memory
+    of several tests: share it, under a model name of your own."""
+    port = _free_port()
+    with tempfile.TemporaryDirectory(prefix="heal-mlflow-") as name:
+        # as `mlflow server` starts it, but without a parent process that would have to be ended too
+        command = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+        env = {
+            "_MLFLOW_SERVER_FILE_STORE": f"sqlite:///{name}/mlflow.db",
+            "_MLFLOW_SERVER_REGISTRY_STORE": f"sqlite:///{name}/mlflow.db",
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": f"{name}/artifacts",
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+        command.append("mlflow.server.fastapi_app:app")
+        url = f"http://127.0.0.1:{port}"
+        server = Server(command, Path(name), url, _mlflow_answers, None, env=env, start_s=120.0)
         try:
             server.start()
             yield server

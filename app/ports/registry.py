@@ -42,13 +42,18 @@ def safe_path(path: str) -> str:
 class Registry(Protocol):
     """Raises Unreachable when it does not answer, Refused for what it will not do."""
 
+    def only(self, repository: str) -> "Registry":
+        """The same, for one repository (owner/name): it refuses the models that the operator has not given it."""
+        ...
+
     def version(self, model: str, number: int) -> Version | None: ...
     def aliased(self, model: str, alias: str) -> Version | None:
         """The version an alias points at; None if there is no such alias (or model)."""
         ...
 
-    def versions(self, model: str, *, tags: Mapping[str, str]) -> list[Version]:
-        """Those that carry all of these tags (on the version or its run), newest first, at most 100."""
+    def versions(self, model: str, *, tags: Mapping[str, str], since: datetime | None = None) -> list[Version]:
+        """Those that carry all of these tags (on the version or its run) and were registered since, newest first; of
+        the newest 100."""
         ...
 
     def point(self, model: str, alias: str, number: int | None) -> None:
@@ -67,13 +72,22 @@ class NoRegistry:
     def _none(self) -> Refused:
         return Refused("no model registry is configured; set HEAL_MLFLOW__TRACKING_URI")
 
+    def only(self, repository: str) -> Registry:  # noqa: ARG002
+        return self
+
     def version(self, model: str, number: int) -> Version | None:  # noqa: ARG002
         raise self._none()
 
     def aliased(self, model: str, alias: str) -> Version | None:  # noqa: ARG002
         raise self._none()
 
-    def versions(self, model: str, *, tags: Mapping[str, str]) -> list[Version]:  # noqa: ARG002
+    def versions(
+        self,
+        model: str,  # noqa: ARG002
+        *,
+        tags: Mapping[str, str],  # noqa: ARG002
+        since: datetime | None = None,  # noqa: ARG002
+    ) -> list[Version]:
         raise self._none()
 
     def point(self, model: str, alias: str, number: int | None) -> None:  # noqa: ARG002

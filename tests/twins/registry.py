@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from app.domain.errors import HealError, Refused
-from app.ports.registry import Version, safe_path
+from app.ports.registry import Registry, Version, safe_path
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
@@ -79,6 +79,9 @@ class MemoryRegistry:
 
     # the port
 
+    def only(self, repository: str) -> Registry:
+        return self
+
     def version(self, model: str, number: int) -> Version | None:
         with self._call("version"):
             return self._versions.get(model, {}).get(number)
@@ -87,10 +90,11 @@ class MemoryRegistry:
         with self._call("aliased"):
             return self._versions.get(model, {}).get(self._aliases.get((model, alias), 0))
 
-    def versions(self, model: str, *, tags: Mapping[str, str]) -> list[Version]:
+    def versions(self, model: str, *, tags: Mapping[str, str], since: datetime | None = None) -> list[Version]:
         with self._call("versions"):
-            newest = sorted(self._versions.get(model, {}).values(), key=lambda each: -each.number)
-            return [each for each in newest if tags.items() <= each.tags.items()][:100]
+            newest = sorted(self._versions.get(model, {}).values(), key=lambda each: -each.number)[:100]
+            late = [each for each in newest if since is None or (each.created_at or START) >= since]
+            return [each for each in late if tags.items() <= each.tags.items()]
 
     def point(self, model: str, alias: str, number: int | None) -> None:
         with self._call("point"):

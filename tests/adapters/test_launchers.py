@@ -1,0 +1,292 @@
+"""What every launcher does: a run begins once, is followed to its end, and can be ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from app.adapters.launchers.process import ProcessLauncher
+from app.domain.errors import Refused, Unreachable
+from app.ports.launcher import ENDED, Launcher, RunSpec, RunState, RunStatus
+from tests.e2e.stage import wait_for
+
+PROGRAM = Path(__file__).with_name("workload.py")
+
+
+@dataclass
+class World:
+    """A launcher; `again` makes another one, as after a restart of the bot."""
+
+    directory: Path
+
+    @property
+    def launcher(self) -> Launcher:
+        return self.again()
+
+    def again(self, **more: object) -> ProcessLauncher:
+        return ProcessLauncher(self.directory, command=(sys.executable, str(PROGRAM)), grace_s=0.5, **more)  # type: ignore[arg-type]
+
+    def out(self, handle: str) -> Path:
+        return self.directory / handle / "out"
+
+    def beginnings(self, handle: str) -> int:
+        return len((self.out(handle) / "started").read_text().splitlines())
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "runs")
+    yield made
+    made.launcher.reap(frozenset())
+    wait_for("all runs to end", lambda: not made.launcher.reap(frozenset()))
+
+
+def spec(verb: str, key: str = "k1", timeout_s: float = 300.0, **settings: str) -> RunSpec:
+    return RunSpec(key, "toy", verb, settings, timeout_s)
+
+
+def ended(launcher: Launcher, handle: str) -> RunStatus:
+    def look() -> RunStatus | None:
+        status = launcher.status(handle)
+        return status if status.state in ENDED else None
+
+    return wait_for("the run to end", look)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_run_is_followed_to_its_end(world: World) -> None:
+    handle = world.launcher.start(spec("train", rows="7", learning_rate="1e-3"))
+    status = ended(world.launcher, handle)
+    assert (status.state, status.exit_code) == (RunState.SUCCEEDED, 0)
+    assert status.tail.splitlines() == ["toy train began", "trained"]
+    assert status.report["accuracy"] == 0.5
+    assert status.report["settings"] == {"rows": "7", "learning_rate": "1e-3"}
+
+
+def test_a_run_that_fails_says_with_what(world: World) -> None:
+    status = ended(world.launcher, world.launcher.start(spec("fail")))
+    assert (status.state, status.exit_code) == (RunState.FAILED, 3)
+    assert "ValueError: no rows" in status.tail
+
+
+def test_the_same_key_starts_nothing_twice(world: World) -> None:
+    handle = world.launcher.start(spec("train"))
+    assert world.launcher.start(spec("train")) == handle
+    ended(world.launcher, handle)
+    assert world.again().start(spec("train")) == handle
+    other = world.launcher.start(spec("train", "k2"))
+    assert other != handle
+    ended(world.launcher, other)
+    assert (world.beginnings(handle), world.beginnings(other)) == (1, 1)
+
+
+def test_many_who_start_one_key_at_once_start_one_run(world: World) -> None:
+    handles: list[str] = []
+    threads = [threading.Thread(target=lambda: handles.append(world.again().start(spec("train")))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(handles)) == 1
+    assert len(handles) == 6
+    assert ended(world.launcher, handles[0]).state is RunState.SUCCEEDED
+    assert world.beginnings(handles[0]) == 1
+
+
+def test_a_run_is_cancelled(world: World) -> None:
+    handle = world.launcher.start(spec("wait"))
+    wait_for("the run", (world.out(handle) / "ready").exists)
+    assert world.launcher.status(handle).state is RunState.RUNNING
+    world.again().cancel(handle)
+    world.launcher.cancel(handle)
+    assert ended(world.launcher, handle).state is RunState.CANCELLED
+    world.launcher.cancel(handle)
+    assert world.launcher.start(spec("wait")) == handle
+    assert world.launcher.status(handle).state is RunState.CANCELLED
+
+
+def test_a_run_that_does_not_listen_is_killed(world: World) -> None:
+    handle = world.launcher.start(spec("stubborn"))
+    wait_for("the run", (world.out(handle) / "ready").exists)
+    world.launcher.cancel(handle)
+    assert ended(world.launcher, handle).state is RunState.CANCELLED
+    assert not alive(int((world.out(handle) / "started").read_text()))
+
+
+def test_a_run_past_its_time_is_ended_and_says_so(world: World) -> None:
+    status = ended(world.launcher, world.launcher.start(spec("wait", timeout_s=0.3)))
+    assert status.state is RunState.FAILED
+    assert "time limit of 0.3 s" in status.tail
+
+
+def test_what_a_run_has_started_ends_with_it(world: World) -> None:
+    handle = world.launcher.start(spec("family"))
+    child = int(wait_for("the child", lambda: _text(world.out(handle) / "child")))
+    assert alive(child)
+    world.launcher.cancel(handle)
+    ended(world.launcher, handle)
+    wait_for("the child to be gone", lambda: not alive(child))
+
+
+def test_runs_that_nobody_wants_any_more_are_reaped(world: World) -> None:
+    wanted, orphan = world.launcher.start(spec("wait", "k1")), world.launcher.start(spec("wait", "k2"))
+    done = world.launcher.start(spec("train", "k3"))
+    ended(world.launcher, done)
+    assert world.again().reap(frozenset({"k1"})) == [orphan]
+    assert ended(world.launcher, orphan).state is RunState.CANCELLED
+    assert world.launcher.status(wanted).state in (RunState.PENDING, RunState.RUNNING)
+    assert world.launcher.reap(frozenset({"k1"})) == []
+
+
+def test_what_is_not_known_is_lost(world: World) -> None:
+    assert world.launcher.status("0" * 32).state is RunState.LOST
+    world.launcher.cancel("0" * 32)
+    assert world.launcher.reap(frozenset()) == []
+
+
+@pytest.mark.parametrize("handle", ["", "..", "../../etc", "0" * 31, "0" * 33, "A" * 32])
+def test_a_handle_that_is_none_is_refused(world: World, handle: str) -> None:
+    with pytest.raises(Refused):
+        world.launcher.status(handle)
+    with pytest.raises(Refused):
+        world.launcher.cancel(handle)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(spec("train"), workload="../toy"),
+        replace(spec("train"), workload="--help"),
+        replace(spec("train"), verb="train; rm"),
+        replace(spec("train"), settings={"a b": "1"}),
+        replace(spec("train"), settings={"a": "1\n2"}),
+        replace(spec("train"), settings={"a": "x" * 2_001}),
+        replace(spec("train"), settings={f"a{n}": "1" for n in range(201)}),
+        replace(spec("train"), timeout_s=0),
+        replace(spec("train"), timeout_s=float("inf")),
+    ],
+    ids=lambda wrong: str(wrong)[:60],
+)
+def test_what_cannot_be_run_is_refused_and_leaves_nothing(world: World, wrong: RunSpec) -> None:
+    with pytest.raises(Refused):
+        world.launcher.start(wrong)
+    assert not world.directory.exists()
+
+
+# what only processes do
+
+
+def test_a_run_outlives_the_bot(world: World) -> None:
+    """The bot that started it is killed with its whole group."""
+    program = (
+        "import sys, time; from pathlib import Path; from app.adapters.launchers.process import ProcessLauncher\n"
+        "from app.ports.launcher import RunSpec\n"
+        f"launcher = ProcessLauncher(Path({str(world.directory)!r}), command=(sys.executable, {str(PROGRAM)!r}))\n"
+        "print(launcher.start(RunSpec('k1', 'toy', 'wait')), flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    bot = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert bot.stdout is not None
+    handle = bot.stdout.readline().strip()
+    wait_for("the run", (world.out(handle) / "ready").exists)
+    os.killpg(bot.pid, signal.SIGKILL)
+    bot.wait()
+    bot.stdout.close()
+    assert world.launcher.status(handle).state is RunState.RUNNING
+    assert world.launcher.start(spec("wait")) == handle
+    assert world.beginnings(handle) == 1
+    world.launcher.cancel(handle)
+    assert ended(world.launcher, handle).state is RunState.CANCELLED
+
+
+def test_a_run_whose_keeper_is_killed_is_lost_and_does_not_run_on(world: World) -> None:
+    handle = world.launcher.start(spec("wait"))
+    wait_for("the run", (world.out(handle) / "ready").exists)
+    keeper = json.loads((world.directory / handle / "begun.json").read_text())["pid"]
+    os.kill(keeper, signal.SIGKILL)
+    assert ended(world.launcher, handle).state is RunState.LOST
+    wait_for("the run to be gone", lambda: not alive(int((world.out(handle) / "started").read_text())))
+    assert world.launcher.start(spec("wait")) == handle
+    assert world.launcher.status(handle).state is RunState.LOST
+
+
+def test_whoever_was_stopped_before_the_run_began_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = world.again()
+    monkeypatch.setattr(launcher, "_keep", lambda where: None)
+    handle = launcher.start(spec("train"))
+    assert launcher.status(handle).state is RunState.PENDING
+    assert world.launcher.start(spec("train")) == handle
+    assert ended(world.launcher, handle).state is RunState.SUCCEEDED
+
+
+def test_what_never_began_can_be_cancelled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher = world.again()
+    monkeypatch.setattr(launcher, "_keep", lambda where: None)
+    handle = launcher.start(spec("train"))
+    launcher.cancel(handle)
+    assert launcher.status(handle).state is RunState.CANCELLED
+    assert world.launcher.start(spec("train")) == handle
+    assert world.launcher.status(handle).state is RunState.CANCELLED
+    assert not (world.out(handle) / "started").exists()
+
+
+def test_a_run_gets_nothing_of_the_bots_secrets(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEAL_GITHUB__PRIVATE_KEY", "HEAL_MLFLOW__TOKEN", "AWS_SECRET_ACCESS_KEY", "heal_x"):
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    launcher = world.again(pass_on=("MLFLOW_TRACKING_URI", "HEAL_*", "heal_*"))
+    given = dict(ended(launcher, launcher.start(spec("environment"))).report)
+    assert given["MLFLOW_TRACKING_URI"] == "http://mlflow"
+    assert given["CUDA_VISIBLE_DEVICES"] == "0"
+    assert "s3cret" not in given.values()
+
+
+def test_the_log_is_bounded_and_its_end_is_shown(world: World) -> None:
+    status = ended(world.launcher, handle := world.launcher.start(spec("chatter", lines="30000")))
+    assert status.state is RunState.SUCCEEDED
+    assert status.tail.splitlines()[-1].startswith("29999 ")
+    assert len(status.tail) <= 16 * 1024
+    written = sum((world.directory / handle / name).stat().st_size for name in ("log", "log.1"))
+    assert written <= 2 * 8 * 1024 * 1024
+
+
+def test_a_program_that_is_not_there_fails_and_says_so(tmp_path: Path) -> None:
+    launcher = ProcessLauncher(tmp_path / "runs", command=("/no/such/program",))
+    status = ended(launcher, launcher.start(spec("train")))
+    assert status.state is RunState.FAILED
+    assert "/no/such/program cannot be started" in status.tail
+
+
+def test_a_directory_that_cannot_be_written_is_trouble_for_a_while(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(Unreachable):
+        ProcessLauncher(tmp_path / "runs").start(spec("train"))
+
+
+def test_directories_of_old_runs_go(world: World) -> None:
+    handle = world.launcher.start(spec("train"))
+    ended(world.launcher, handle)
+    world.launcher.reap(frozenset())
+    assert world.out(handle).exists()
+    world.again(keep_s=-1.0).reap(frozenset({"k1"}))
+    assert world.out(handle).exists()
+    world.again(keep_s=-1.0).reap(frozenset())
+    assert not world.out(handle).exists()
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
