@@ -1,31 +1,53 @@
-"""How scenarios went, for the terminal, as JSON, and as the page docs/reference/scenarios.md."""
+"""How scenarios went, for the terminal, as JSON, and as the page docs/reference/scenarios.md.
 
-from collections.abc import Sequence
+results.json keeps what was measured last of each scenario; the page is made of it and of the catalogue alone.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import actions
 from app.domain.repair import Proof
-from tests.scenarios.catalogue import Scenario
+from tests.scenarios.catalogue import ROOT, Scenario, catalogue, demo
 from tests.scenarios.play import Played
 
 PAGE = Path(__file__).parents[2] / "docs/reference/scenarios.md"
+RESULTS = ROOT / "results.json"
 _PROVES = {action.kind: action.proves for action in actions.BUILTIN}
-_PROOFS = {
-    Proof.FIX_BRANCH: "the job is green on the fix branch",
-    Proof.SAME_RUN: "the job is green in a later attempt of the same run",
-    Proof.OWN: "looked at what it started",
-    Proof.NOTHING: "",
-}
 _HEAD = """\
 # Scenarios
 
-Every repository of this table really fails in the stand-in for GitHub, and the bot really does to it what stands here:
-`make test` plays all of them, and fails when one ends otherwise. They stand as plain files under
-[tests/scenarios](https://github.com/self-healing-mlops-bot/self-healing-mlops-bot/tree/main/tests/scenarios) and
-sandbox/repositories. After each repair that came as a pull request the test merges it, says `/heal undo`, merges the
-revert, and finds the tree byte for byte as it was.
+Each of these {all} small repositories really fails in the stand-in for GitHub, and the bot does to it what stands here:
+{healed} are healed, {alone} are rightly not. `make test` plays them all and fails where one ends otherwise. They are
+plain files under tests/scenarios and, those of the demonstration, under sandbox/repositories. Where the repair is a
+pull request, the test also merges it, says `/heal undo`, merges the revert, and finds the tree as it was, byte for byte.
+
+This page is written by `python -m tests.scenarios --write`.
+
+## Healed
+
+The last column is the median time in seconds from the failed run's event to the proof, with the stand-in for GitHub on
+the same machine; a real runner takes as long as it takes.
+
+| scenario | what is wrong | cause | ladder, as far as climbed | healed by | proof | s |
+|---|---|---|---|---|---|--:|
+"""
+_ALONE = """
+## Left alone
+
+Nothing of these repositories may be changed; at most an issue tells a person.
+
+| scenario | what is wrong | cause | ends | why |
+|---|---|---|---|---|
+"""
+_OTHERS = """
+## Tried, and handed to a person
+
+| scenario | what is wrong | cause | ladder, as far as climbed | ends | why |
+|---|---|---|---|---|---|
 """
 
 
@@ -59,40 +81,70 @@ def shown(played: Sequence[Played]) -> str:
     return "\n".join(lines) + f"\n\n{right} of {len(played)} ended as told.\n"
 
 
+def results() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    return found
+
+
 def write(rounds: Sequence[Sequence[Played]]) -> None:
-    """The page, from plays of the same scenarios; times are medians."""
-    PAGE.write_text(page(rounds), "utf-8")
+    """Keep what was measured (the times are medians over the rounds), and write the page."""
+    scenarios = (*catalogue(), *demo())
+    kept = results() | {each.scenario.name: _result(each, rounds) for each in rounds[-1]}
+    known = {scenario.name for scenario in scenarios}
+    kept = {name: kept[name] for name in sorted(kept) if name in known}
+    RESULTS.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    PAGE.write_text(page(scenarios, kept), "utf-8")
 
 
-def page(rounds: Sequence[Sequence[Played]]) -> str:
-    first = sorted(rounds[0], key=lambda played: played.scenario.name)
-    times = {p.scenario.name: [each.heal_s for r in rounds for each in r if each.scenario.name == p.scenario.name
-                               and each.heal_s is not None] for p in first}  # fmt: skip
-    healed = [p for p in first if p.scenario.ends == "healed"]
-    alone = [p for p in first if p.scenario.left_alone]
-    rest = [p for p in first if p not in healed and p not in alone]
-    parts = [_HEAD, f"{len(first)} scenarios: {len(healed)} are healed, {len(alone) + len(rest)} are rightly not.\n"]
-    parts.append(f"\n## Healed\n\nThe time is the median of {len(rounds)} {'play' if len(rounds) == 1 else 'plays'}, ")
-    parts.append(
-        "from the failed run's event to the proof, on 2 CPU cores with the stand-in for GitHub beside the bot.\n\n"
-    )
-    parts.append("| scenario | what is wrong | cause | ladder, as far as it was climbed | healed by | proof | s |\n")
-    parts.append("|---|---|---|---|---|---|--:|\n")
-    parts += [_healed(p.scenario, p.seen.applied, times[p.scenario.name]) for p in healed]
-    parts.append("\n## Left alone\n\nNothing of these repositories is changed; a person is told.\n\n")
-    parts.append("| scenario | what is wrong | cause | ends | why |\n|---|---|---|---|---|\n")
-    parts += [_alone(p.scenario) for p in [*alone, *rest]]
+def _result(played: Played, rounds: Sequence[Sequence[Played]]) -> dict[str, Any]:
+    same = [each for each_round in rounds for each in each_round if each.scenario.name == played.scenario.name]
+    times = [each.heal_s for each in same if each.heal_s is not None]
+    incident = played.seen.incident
+    return {
+        "ended": played.ended,
+        "applied": played.seen.applied,
+        "jobs": sorted(incident.finding.failed_jobs) if incident else [],
+        "heal_s": round(median(times), 1) if times else None,
+    }
+
+
+def page(scenarios: Sequence[Scenario], kept: Mapping[str, Any]) -> str:
+    """The page, from the catalogue and what is kept of each scenario."""
+    scenarios = sorted((s for s in scenarios if s.name in kept), key=lambda s: s.name)
+    healed = [s for s in scenarios if s.ends == "healed"]
+    alone = [s for s in scenarios if s.left_alone]
+    others = [s for s in scenarios if s not in healed and s not in alone]
+    parts = [_HEAD.format(all=len(scenarios), healed=len(healed), alone=len(alone) + len(others))]
+    for scenario in healed:
+        told = kept[scenario.name]
+        by = scenario.healed_by or ""
+        cells = [_climbed(told["applied"]), f"`{by}`", _proof(_PROVES[by], told["jobs"]), _time(told["heal_s"])]
+        parts.append(_row(scenario, cells))
+    parts.append(_ALONE)
+    parts += [_row(s, [s.ends, s.why or "nothing that is known to be safe would help"]) for s in alone]
+    if others:
+        parts.append(_OTHERS)
+        parts += [_row(s, [_climbed(kept[s.name]["applied"]), s.ends, s.why or "no rung was left"]) for s in others]
     return "".join(parts)
 
 
-def _healed(scenario: Scenario, applied: Sequence[str], times: Sequence[float]) -> str:
-    proof = _PROOFS[_PROVES[scenario.healed_by or ""]]
-    climbed = " → ".join(f"`{action}`" for action in applied)
-    seconds = f"{median(times):.1f}" if times else "–"
-    cells = (f"`{scenario.name}`", scenario.title, f"`{scenario.cause}`", climbed, f"`{scenario.healed_by}`", proof)
-    return f"| {' | '.join(cells)} | {seconds} |\n"
+def _row(scenario: Scenario, cells: Sequence[str]) -> str:
+    return f"| {' | '.join([f'`{scenario.name}`', scenario.title, f'`{scenario.cause}`', *cells])} |\n"
 
 
-def _alone(scenario: Scenario) -> str:
-    why = scenario.why or "nothing that is safe to do by itself would help"
-    return f"| `{scenario.name}` | {scenario.title} | `{scenario.cause}` | {scenario.ends} | {why} |\n"
+def _climbed(applied: Sequence[str]) -> str:
+    return " → ".join(f"`{action}`" for action in applied) or "–"
+
+
+def _time(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds:.1f}"
+
+
+def _proof(proves: Proof, jobs: Sequence[str]) -> str:
+    which = f"{'job' if len(jobs) == 1 else 'jobs'} {', '.join(f'`{job}`' for job in jobs)}"
+    return {
+        Proof.FIX_BRANCH: f"{which} green on the fix branch",
+        Proof.SAME_RUN: f"{which} green in a later attempt",
+        Proof.OWN: "what it started was followed to its end",
+        Proof.NOTHING: "–",
+    }[proves]
