@@ -23,7 +23,7 @@ _HEAD = """\
 Each of these {all} small repositories really fails in the stand-in for GitHub, and the bot does to it what stands here:
 {healed} are healed, {alone} are rightly not. `make test` plays them all and fails where one ends otherwise. They are
 plain files under tests/scenarios and, those of the demonstration, under sandbox/repositories. Where the repair is a
-pull request, the test also merges it, says `/heal undo`, merges the revert, and finds the tree as it was, byte for byte.
+pull request, the test also merges it, says `/heal undo`, merges the revert, and finds the tree byte for byte as before.
 
 This page is written by `python -m tests.scenarios --write`.
 
