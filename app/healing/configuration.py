@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -15,7 +14,6 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
-    WithJsonSchema,
 )
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
@@ -32,7 +30,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from app.domain.model import ModelRules
 from app.domain.policy import CONFIG_PATH, Limits, Mode, Policy, min_mode
-from app.healing.models_section import ColumnsSection, ModelName, ModelSection, SignalsSection
+from app.healing.durations import Duration, spoken
+from app.healing.models_section import ModelName, ModelSection, SignalsSection, promotion, section_at
 from app.healing.signatures_section import MOST as MOST_SIGNATURES
 from app.healing.signatures_section import SignatureSection, mistakes
 
@@ -42,8 +41,6 @@ OWNER = f"the owner's {CONFIG_PATH}"
 _MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 20
 _MAX_VALUES = 2_000
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 24 * 3600}
-_DURATION = re.compile(r"([0-9]{1,6})([smhd])", re.ASCII)
 _DAY_S = 24 * 3600
 
 Place = tuple[str | int, ...]
@@ -76,19 +73,10 @@ class Configured:
     problems: tuple[Problem, ...] = ()
 
 
-def _seconds(value: object) -> object:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(f"{_shown(value)} is not a duration; write a number and a unit, such as 45s, 30m, 2h or 7d")
-    return int(match[1]) * _SECONDS[match[2]]
-
-
 def _rule(value: object) -> object:
     return {"mode": value} if isinstance(value, str) else value
 
 
-_DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]{1,6}[smhd]$", "examples": ["30m", "2h", "7d"]}
-Duration = Annotated[int, BeforeValidator(_seconds), WithJsonSchema(_DURATION_SCHEMA)]
 Glob = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 Confidence = Annotated[float, Field(ge=0, le=1)]
 
@@ -237,12 +225,12 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
         ("limits.pulls_per_day", str(limits.pulls_per_day)),
         ("limits.reruns_per_run", str(limits.reruns_per_run)),
         ("limits.attempts_per_fingerprint", str(limits.attempts_per_fingerprint)),
-        ("limits.cooldown", _spoken(limits.cooldown_s)),
+        ("limits.cooldown", spoken(limits.cooldown_s)),
         ("protected.branches", ", ".join(policy.protected_branches)),
         ("protected.paths", ", ".join(policy.protected_paths)),
         ("min_confidence", f"{policy.min_confidence:g}"),
-        ("proof_deadline", _spoken(policy.proof_deadline_s)),
-        ("watch", _spoken(policy.watch_s)),
+        ("proof_deadline", spoken(policy.proof_deadline_s)),
+        ("watch", spoken(policy.watch_s)),
         ("paused", "true" if policy.paused else "false"),
         *((f"models.{name}", _model_told(rules)) for name, rules in sorted(policy.models.items())),
         *((f"signals.prometheus.{name}", asked.promql) for name, asked in sorted(policy.queries.items())),
@@ -252,19 +240,11 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
 
 
 def _model_told(rules: ModelRules) -> str:
-    told = {**rules.columns, "window": _spoken(rules.window_s), "keep": rules.keep}
+    told = {**rules.columns, "window": spoken(rules.window_s), "keep": rules.keep}
     told |= {
         name: value for name, value in (("importance", rules.importance), ("objectives", rules.objectives)) if value
     }
-    return json.dumps(told)
-
-
-def _spoken(seconds: int) -> str:
-    """The duration as one would write it in the file."""
-    for unit in ("d", "h", "m"):
-        if seconds and seconds % _SECONDS[unit] == 0:
-            return f"{seconds // _SECONDS[unit]}{unit}"
-    return f"{seconds}s"
+    return json.dumps(told | promotion(rules))
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -440,7 +420,7 @@ def _fields(place: Place) -> list[str]:
     """The names that may stand at `place`."""
     models: dict[Place, type[BaseModel]] = {(): HealFile, ("limits",): LimitsSection, ("protected",): ProtectedSection}
     if place[:1] == ("models",):
-        models |= {place: ModelSection if len(place) == 2 else ColumnsSection}
+        models |= {place: section_at(place[2:])}
     if place[:1] == ("signatures",):
         models |= {place: SignatureSection}
     model = models.get(place, DetectorRule if place[:1] == ("detectors",) else None)

@@ -1,12 +1,23 @@
 """The sections of heal.yml about models and about what monitoring is asked."""
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
-from app.domain.model import DAY_S, ModelRules, Query
+from app.domain.model import DAY_S, GateRules, ModelRules, Query, Retrain
+from app.healing.durations import Duration, spoken
 
 MODEL_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}$"
 
@@ -19,6 +30,53 @@ PromQL = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+METRICS = (
+    "accuracy",
+    "error_rate",
+    "f1",
+    "log_loss",
+    "brier",
+    "ece",
+    "roc_auc",
+    "average_precision",
+    "mae",
+    "rmse",
+    "r2",
+)
+"""Those of the gate; besides them there is pinball_<quantile>."""
+
+
+def _metric(value: str) -> str:
+    if value not in METRICS and not re.fullmatch(r"pinball_0\.[0-9]{1,4}", value):
+        raise ValueError(f"the gate knows no metric {value[:60]!r}; it knows {', '.join(METRICS)} and pinball_0.9")
+    return value
+
+
+def _told(what: str, pattern: str) -> AfterValidator:
+    """A text of a certain form; what it should be is said in words, not by the pattern."""
+
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"{value[:60]!r} is not {what}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _artefact(value: str) -> str:
+    parts = value.split("/")
+    if any(part in ("", ".", "..") for part in parts) or not re.fullmatch(r"[A-Za-z0-9_.,=+ /-]{1,500}", value):
+        raise ValueError(f"{value[:60]!r} is not the path of an artefact, such as heal/evaluation.parquet")
+    return value
+
+
+def _text(value: object) -> object:
+    """Inputs of a workflow are texts on GitHub, too."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value}" if isinstance(value, int | float) else value
 
 
 def _positive(value: object) -> object:
@@ -97,6 +155,110 @@ class ObjectivesSection(_Section):
     """Of slow requests."""
 
 
+RegisteredName = Annotated[
+    str,
+    _told("a name in the registry: letters, digits, spaces, _, . and -", r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}"),
+]
+Alias = Annotated[
+    str,
+    _told(
+        "an alias: letters, digits, _ and -, and neither latest nor v1", r"(?!latest$)(?![vV]\d+$)[A-Za-z0-9_-]{1,100}"
+    ),
+]
+WorkflowFile = Annotated[
+    str, _told("the name of a file in .github/workflows, such as train.yml", r"[A-Za-z0-9_.-]{1,100}\.ya?ml")
+]
+GitRef = Annotated[
+    str, _told("a branch or a tag", r"(?![-/.])(?!.*(?:\.\.|//|@\{|\.lock$|[./]$))[A-Za-z0-9_./@+-]{1,200}")
+]
+WorkloadName = Annotated[str, _told("the name of a workload", r"[a-z][a-z0-9_-]{0,63}")]
+LauncherName = Annotated[str, _told("the name of a launcher, such as process", r"[a-z][a-z0-9_-]{0,30}")]
+InputName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,99}$")]
+InputValue = Annotated[
+    str,
+    StringConstraints(max_length=1_000),
+    BeforeValidator(_text),
+    WithJsonSchema({"type": ["string", "number", "boolean"], "maxLength": 1_000}),
+]
+Margin = Annotated[float, Field(ge=0, le=1_000_000)]
+
+
+class RetrainSection(_Section):
+    """How the model is trained anew: by a workflow of the repository, or by a workload that comes with the bot."""
+
+    workflow: WorkflowFile | None = None
+    """The file in .github/workflows that trains and registers the model; it needs `on: workflow_dispatch`."""
+    ref: GitRef | None = None
+    """The branch or tag on which it runs; the default branch where it is left out."""
+    inputs: dict[InputName, InputValue] = Field(default_factory=dict, max_length=20)
+    """Inputs of the workflow."""
+    workload: WorkloadName | None = None
+    """The workload, in place of a workflow."""
+    launcher: LauncherName | None = None
+    """What starts the workload; `process` where it is left out."""
+    settings: dict[InputName, InputValue] = Field(default_factory=dict, max_length=100)
+    """Settings of the workload."""
+    timeout: Annotated[Duration, Field(ge=60, le=7 * DAY_S)] | None = None
+    """How long a training may take; 6h where it is left out."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.workflow is None) == (self.workload is None):
+            raise ValueError("say either `workflow`, a file in .github/workflows, or `workload`, one of the bot's own")
+        if self.workflow is not None and (self.launcher is not None or self.settings):
+            raise ValueError("`launcher` and `settings` belong to a workload; a workflow has `ref` and `inputs`")
+        if self.workload is not None and (self.ref is not None or self.inputs):
+            raise ValueError("`ref` and `inputs` belong to a workflow; a workload has `launcher` and `settings`")
+        return self
+
+    def rules(self) -> Retrain:
+        told: dict[str, Any] = {
+            "workflow": self.workflow,
+            "ref": self.ref,
+            "workload": self.workload,
+            "launcher": self.launcher,
+            "timeout_s": self.timeout,
+            "inputs": {**self.inputs, **self.settings},
+        }
+        return Retrain(**{name: value for name, value in told.items() if value is not None})
+
+
+class GateSection(_Section):
+    """What a new version must show before it takes the champion's place."""
+
+    metric: Annotated[str, AfterValidator(_metric)] | None = None
+    """What is compared, on the same rows."""
+    margin: Margin | None = None
+    """By how much it must be better for certain: the lower confidence bound lies above."""
+    effect: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """The difference that must be found if it is there; it decides how many rows are enough."""
+    power: Annotated[float, Field(ge=0.5, le=0.999)] | None = None
+    """How surely it must be found."""
+    confidence: Annotated[float, Field(ge=0.5, le=0.9999)] | None = None
+    """The confidence of all intervals."""
+    coverage: Annotated[float, Field(gt=0, le=1)] | None = None
+    """The share of rows that must have a label."""
+    segment_margin: Margin | None = None
+    """By how much no segment may be worse."""
+    calibration_margin: Margin | None = None
+    """By how much calibration may be worse."""
+    cooldown: Annotated[Duration, Field(le=30 * DAY_S)] | None = None
+    """Rest after the last promotion."""
+
+    def rules(self) -> GateRules:
+        told = self.model_dump(exclude_none=True)
+        if "cooldown" in told:
+            told["cooldown_s"] = told.pop("cooldown")
+        return GateRules(**told)
+
+
+class CanarySection(_Section):
+    """How a promotion is watched."""
+
+    hold: Annotated[Duration, Field(ge=1, le=30 * DAY_S)] | None = None
+    """How long a promoted version must stay well before the promotion counts as proven."""
+
+
 class ModelSection(_Section):
     """One model."""
 
@@ -113,17 +275,79 @@ class ModelSection(_Section):
     """How much each feature weighs."""
     objectives: ObjectivesSection = ObjectivesSection()
     """Service levels, in place of those in the detector's settings."""
+    registry: RegisteredName | None = None
+    """Its name in the model registry."""
+    champion: Alias | None = None
+    """The alias of the version that serves."""
+    evaluation: Annotated[str, AfterValidator(_artefact)] | None = None
+    """The artefact in which a training keeps its predictions on the held-out rows."""
+    retrain: RetrainSection | None = None
+    """How it is trained anew."""
+    gate: GateSection = GateSection()
+    """What a new version must show before it is promoted."""
+    canary: CanarySection = CanarySection()
+    """How a promotion is watched."""
+
+    @model_validator(mode="after")
+    def _registered(self) -> Self:
+        named = {"champion", "retrain", "gate", "canary", "evaluation"} & self.model_fields_set
+        if named and self.registry is None:
+            raise ValueError(f"`{min(named)}` needs `registry`: the model's name in the model registry")
+        return self
 
     def rules(self) -> ModelRules:
-        told: dict[str, Any] = {"window_s": self.window, "keep": self.keep}
+        told: dict[str, Any] = {
+            "window_s": self.window,
+            "keep": self.keep,
+            "registry": self.registry,
+            "champion": self.champion,
+            "evaluation": self.evaluation,
+            "retrain": self.retrain.rules() if self.retrain else None,
+            "canary_s": self.canary.hold,
+        }
         columns = self.columns.model_dump(exclude_none=True)
         columns |= {name: value for name, value in (("task", self.task), ("positive", self.positive)) if value}
         return ModelRules(
             columns=columns,
             importance=self.importance,
             objectives=self.objectives.model_dump(exclude_none=True),
+            gate=self.gate.rules(),
             **{name: value for name, value in told.items() if value is not None},
         )
+
+
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "columns": ColumnsSection,
+    "objectives": ObjectivesSection,
+    "retrain": RetrainSection,
+    "gate": GateSection,
+    "canary": CanarySection,
+}
+
+
+def section_at(place: Sequence[str | int]) -> type[BaseModel]:
+    """What may stand at this place below `models.<name>`."""
+    if place == ("objectives", "errors"):
+        return ErrorsSection
+    if place == ("objectives", "latency"):
+        return LatencySection
+    return _SECTIONS.get(str(place[0]), ModelSection) if place else ModelSection
+
+
+def promotion(rules: ModelRules) -> dict[str, Any]:
+    """What is said of its retraining and promotion, as one would write it in the file; empty without a registry."""
+    if not rules.registry:
+        return {}
+    found: dict[str, Any] = {"registry": rules.registry, "champion": rules.champion, "evaluation": rules.evaluation}
+    if rules.retrain:
+        told = asdict(rules.retrain)
+        named = "settings" if rules.retrain.workload else "inputs"
+        only = ("launcher",) if rules.retrain.workflow else ("ref",)
+        told |= {named: told.pop("inputs"), "timeout": spoken(told.pop("timeout_s"))}
+        found["retrain"] = {name: value for name, value in told.items() if value and name not in only}
+    gate = asdict(rules.gate)
+    found["gate"] = gate | {"cooldown": spoken(gate.pop("cooldown_s"))}
+    return found | {"canary": {"hold": spoken(rules.canary_s)}}
 
 
 class QuerySection(_Section):
