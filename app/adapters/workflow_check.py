@@ -1,0 +1,127 @@
+"""Judges workflow files with `check-jsonschema` (the published schema) and `zizmor` (what attackers use).
+
+Both run as processes of their own, offline, in an empty folder, with an environment that holds nothing of ours.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.domain.errors import Refused, Unreachable
+from app.ports.workflows import Fault
+
+SYNTAX = "yaml"
+SCHEMA = "schema"
+UNREAD = "scanner/unread"
+
+MOST_BYTES = 512 * 1024
+_MOST_FAULTS = 200
+_MOST_TEXT = 300
+_SERIOUS = frozenset({"High", "Medium"})
+_SCANNED = frozenset({0, 11, 12, 13, 14})  # zizmor's codes for nothing found, and for what it found by severity
+_UNREADABLE = 3
+_NAME = re.compile(r"[a-z0-9-]{1,60}")
+
+
+class WorkflowJudges:
+    """Implements `app.ports.workflows.WorkflowCheck`."""
+
+    def __init__(self, *, timeout_s: float = 30.0) -> None:
+        self._timeout_s = timeout_s
+
+    def faults(self, path: str, text: str) -> list[Fault]:
+        """By rule: `yaml`, `schema`, `scanner/<audit>`; `scanner/unread` where the scanner could not read the file.
+
+        Raises Refused for a file that is no workflow or too large, Unreachable when a judge does not answer.
+        """
+        if not path.endswith((".yml", ".yaml")):
+            raise Refused(f"{path} is no workflow file")
+        if len(text.encode(errors="replace")) > MOST_BYTES:
+            raise Refused(f"{path} is larger than {MOST_BYTES} bytes")
+        with tempfile.TemporaryDirectory(prefix="heal-workflow-") as folder:
+            home = Path(folder)
+            file = home / ".github" / "workflows" / "workflow.yml"
+            file.parent.mkdir(parents=True)
+            file.write_text(text, encoding="utf-8", errors="replace", newline="")
+            found = [*self._by_schema(home, file), *self._scanned(home, file)]
+        return found[:_MOST_FAULTS]
+
+    def _by_schema(self, home: Path, file: Path) -> Iterator[Fault]:
+        command = [sys.executable, "-I", "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
+        _, out = self._run([*command, "--output-format", "json", "--color", "never", str(file)], home)
+        answer = _parsed(out, "check-jsonschema")
+        if not isinstance(answer, dict) or answer.get("status") not in ("ok", "fail"):
+            raise Unreachable("check-jsonschema gave no verdict")
+        for _ in answer.get("parse_errors", ()):
+            yield Fault(SYNTAX, "the file is not YAML")
+        for error in answer.get("errors", ()):
+            told = error.get("best_deep_match") or error
+            yield Fault(SCHEMA, f"{told.get('path', '$')}: {told.get('message', '')}"[:_MOST_TEXT])
+
+    def _scanned(self, home: Path, file: Path) -> Iterator[Fault]:
+        program = shutil.which("zizmor", path=f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}")
+        if program is None:
+            raise Unreachable("zizmor is not installed beside the interpreter")
+        # The team's own exceptions (`# zizmor: ignore`) count; a configuration file in the folder cannot be there.
+        command = [program, "--offline", "--no-progress", "--no-config", "--format", "json", "--color", "never"]
+        code, out = self._run([*command, str(file)], home)
+        if code == _UNREADABLE:
+            yield Fault(UNREAD, "the scanner cannot read this file", serious=False)
+            return
+        if code not in _SCANNED:
+            raise Unreachable(f"zizmor ended with exit code {code}")
+        for finding in _parsed(out, "zizmor"):
+            name = str(finding.get("ident", ""))
+            if finding.get("ignored") or not _NAME.fullmatch(name):
+                continue
+            severity = finding.get("determinations", {}).get("severity", "")
+            yield Fault(
+                f"scanner/{name}", str(finding.get("desc", ""))[:_MOST_TEXT], _line(finding), severity in _SERIOUS
+            )
+
+    def _run(self, command: Sequence[str], home: Path) -> tuple[int, str]:
+        environment = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
+        process = subprocess.Popen(
+            command,
+            cwd=home,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            out, _ = process.communicate(timeout=self._timeout_s)
+        except subprocess.TimeoutExpired:
+            raise Unreachable(f"judging a workflow took longer than {self._timeout_s:g} s") from None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        return process.returncode, out
+
+
+def _parsed(out: str, judge: str) -> Any:
+    try:
+        return json.loads(out)
+    except ValueError:
+        raise Unreachable(f"{judge} gave no answer that can be read") from None
+
+
+def _line(finding: Any) -> int:
+    """Of the place that the finding is about, from 1; 0 where it names none."""
+    for location in finding.get("locations", ()):
+        if location.get("symbolic", {}).get("kind") == "Primary":
+            return int(location["concrete"]["location"]["start_point"]["row"]) + 1
+    return 0
