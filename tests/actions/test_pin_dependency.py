@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 
-from actions.pin_dependency import MAX_RESOLVES, PinDependency, read
+from actions.manifests import Manifest, Tree, read
+from actions.pin_dependency import PinDependency
+from actions.search import MAX_RESOLVES
 from app.adapters.resolver import UvResolver
 from app.domain.errors import Malformed, Refused, Unreachable
 from app.domain.outcome import Conclusion
@@ -17,6 +19,12 @@ from tests.actions.stage import WORKFLOW, crash_everywhere, stage
 from tests.sandbox.index_server import serve_index
 
 action = PinDependency()
+
+
+def manifest_of(path: str, text: str) -> Manifest:
+    at = stage({path: text})
+    return read(path, Tree(at.incident, at.tools))
+
 
 PACKAGES = (
     Package("arrowlite", "2.9.4"),
@@ -141,7 +149,9 @@ class Stubborn:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
 
-    def resolve(self, requirements: Sequence[str], *, python: str | None = None) -> Resolution:
+    def resolve(
+        self, requirements: Sequence[str], *, python: str | None = None, constraints: Sequence[str] = ()
+    ) -> Resolution:
         self.asked.append((*requirements, f"python {python}"))
         return Resolution(False, explanation="because p1 and p2 disagree")
 
@@ -160,7 +170,9 @@ def test_the_search_is_bounded_and_starts_with_the_named_pins() -> None:
 
 def test_an_index_that_is_away_is_tried_again_later() -> None:
     class Away:
-        def resolve(self, requirements: Sequence[str], *, python: str | None = None) -> Resolution:
+        def resolve(
+            self, requirements: Sequence[str], *, python: str | None = None, constraints: Sequence[str] = ()
+        ) -> Resolution:
             raise Unreachable("no answer")
 
     with pytest.raises(Unreachable):
@@ -169,7 +181,9 @@ def test_an_index_that_is_away_is_tried_again_later() -> None:
 
 def test_what_the_resolver_refuses_is_a_refusal() -> None:
     class Picky:
-        def resolve(self, requirements: Sequence[str], *, python: str | None = None) -> Resolution:
+        def resolve(
+            self, requirements: Sequence[str], *, python: str | None = None, constraints: Sequence[str] = ()
+        ) -> Resolution:
             raise Refused("not that line")
 
     assert stage({"requirements.txt": PINS}, resolver=Picky()).plan(action).refusal == "requirements.txt: not that line"
@@ -180,7 +194,8 @@ def test_what_the_resolver_refuses_is_a_refusal() -> None:
     [
         ("a==1 --hash=sha256:00\n", "requirements.txt:1 has a hash"),
         ("a==1\nb==2 \\\n    --hash=sha256:00\n", "requirements.txt:2 has an option"),
-        ("-r other.txt\n", "requirements.txt:1 has an option"),
+        ("-r other.txt\n", "requirements.txt:1 includes other.txt, which is not there"),
+        ("-r ../../etc/passwd\n", "requirements.txt:1 includes ../../etc/passwd, which is not there"),
         ("--extra-index-url https://x.example\n", "requirements.txt:1 has an option"),
         ("a @ https://x.example/a.whl\n", "requirements.txt:1 refers to a place"),
         ("./local\n", "requirements.txt:1 is not a plain requirement"),
@@ -188,13 +203,13 @@ def test_what_the_resolver_refuses_is_a_refusal() -> None:
 )
 def test_lines_that_are_no_plain_requirements_are_named(text: str, reason: str) -> None:
     with pytest.raises(Malformed, match=re.escape(reason)):
-        read("requirements.txt", text)
+        manifest_of("requirements.txt", text)
     assert reason in stage({"requirements.txt": text}).plan(action).refusal
 
 
 @pytest.mark.parametrize("line", ["a", "a>=1", "a==1.*", "a==1,<2", "a===1", "a~=1.0", "a!=1"])
 def test_only_a_single_exact_version_is_a_pin(line: str) -> None:
-    assert [found.pin for found in read("requirements.txt", line).lines] == [""]
+    assert [found.pin for found in manifest_of("requirements.txt", line).lines] == [""]
 
 
 NAMES = st.sampled_from(["alpha", "Beta_two", "gamma.x", "delta-4[extra,more]"])
@@ -208,12 +223,12 @@ def test_a_new_pin_changes_its_version_and_nothing_else(
 ) -> None:
     lines = ["# head", "", *(f"{name}{operator}1.0{rest}" for name, operator, rest in drawn)]
     text = end.join(lines) + (end if final_newline else "")
-    manifest = read("requirements.txt", text)
+    manifest = manifest_of("requirements.txt", text)
     assert [line.pin for line in manifest.lines] == ["1.0"] * len(drawn)
     for number, line in enumerate(manifest.lines):
-        changed = manifest.with_pins({line: "2.5"})
+        changed = manifest.changed({line: "2.5"})["requirements.txt"]
         assert changed == text[: line.start] + "2.5" + text[line.end :]
-        again = read("requirements.txt", changed)
+        again = manifest_of("requirements.txt", changed)
         assert [found.pin for found in again.lines] == ["2.5" if n == number else "1.0" for n in range(len(drawn))]
         old, new = Requirement(line.requirement), Requirement(again.lines[number].requirement)
         assert (old.name, old.extras, old.marker) == (new.name, new.extras, new.marker)
