@@ -390,6 +390,7 @@ def _wait(bot: Stage, scenario: Scenario, wanted: frozenset[State]) -> None:
         state = incident.line.state if incident else None
         if state in wanted:
             return
+        bot.redeliver_refused()  # the bot may have been down
         now = f"{state} {sorted(others)} {_busy(bot, scenario.repository)}"
         if now != last or (state and state not in SETTLED) or _busy(bot, scenario.repository):
             calm_since, last = time.monotonic(), now

@@ -1,0 +1,83 @@
+"""kill -9 while each kind of action is applied: after the restart there is one effect, and it ends as told."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+import actions
+from app.domain.repair import Proof
+from tests.e2e.conftest import Staged
+from tests.e2e.stage import Stage
+from tests.scenarios.catalogue import Scenario, catalogue, demo, packages
+from tests.scenarios.play import SPEAKS, play_all
+
+SCENARIOS = (*catalogue(), *demo())
+KINDS = {action.kind: action for action in actions.BUILTIN}
+# Where an action dies, by how it is proven; a row survives two crashes, so a play has two of them.
+DEATHS = {
+    Proof.FIX_BRANCH: ("write refs of {0}", "write pulls of {0}"),
+    Proof.SAME_RUN: ("write 1 of {0}", "applied {0}"),
+    Proof.OWN: ("write 1 of {0}", "applied {0}"),
+    Proof.NOTHING: ("write 1 of {0}", "applied {0}"),
+}
+# Kinds that no scenario is healed by, and where they are killed instead.
+ELSEWHERE: dict[str, str] = {}
+
+
+def scenario_of(kind: str) -> Scenario | None:
+    """The plainest one that this action heals, or (of what only tells) in which it is the only one."""
+    fit = [s for s in SCENARIOS if s.healed_by == kind or (kind in SPEAKS and s.tries == (kind,))]
+    return min(fit, key=lambda s: (len(s.steps), len(s.tries or (kind,)), s.name), default=None)
+
+
+PLAYED = {kind: scenario for kind in KINDS if (scenario := scenario_of(kind)) is not None}
+
+
+def test_no_kind_of_action_is_left_out() -> None:
+    assert set(KINDS) - set(PLAYED) == set(ELSEWHERE)
+
+
+@pytest.fixture(scope="module")
+def bot(staged: Staged) -> Iterator[Stage]:
+    with staged("embedded", {"HEAL_DATABASE__LEASE_S": "1.5"}, packages(SCENARIOS)) as made:
+        made.start_killable()
+        yield made
+
+
+def order(bot: Stage, *steps: str) -> None:
+    draft = bot.order.with_suffix(".draft")
+    draft.write_text("\n".join(f"kill {step}" for step in steps))
+    os.replace(draft, bot.order)
+
+
+def dies_and_ends_as_told(bot: Stage, kind: str, deaths: tuple[str, ...], name: str) -> None:
+    bot.settle()
+    order(bot, *(death.format(kind) for death in deaths))
+    scenario = replace(PLAYED[kind], name=name, undo=False)
+    (played,) = play_all(bot, [scenario])
+    left = bot.order.read_text() if bot.order.exists() else ""
+    bot.order.unlink(missing_ok=True)
+    assert played.right, "\n".join([str(played.problems), played.story])
+    assert not left, f"the bot did not die at: {left}"
+    bot.nothing_lost()
+    seen = played.seen
+    if KINDS[kind].proves is Proof.FIX_BRANCH:
+        assert (seen.pulls, len(seen.branches - {"main"})) == (1, 1)
+    if kind in SPEAKS:
+        assert seen.issues == 1
+    for event in ("workflow_dispatch", "push"):
+        runs = [run for run in bot.sandbox.state.runs.values() if run.repository.full_name == scenario.repository]
+        started = [(run.workflow.path, run.head_sha) for run in runs if run.event == event]
+        assert len(started) == len(set(started)), started
+
+
+@pytest.mark.parametrize("kind", PLAYED)
+def test_killed_while_it_is_applied(bot: Stage, kind: str) -> None:
+    dies_and_ends_as_told(bot, kind, DEATHS[KINDS[kind].proves], f"{kind.replace('_', '-')}-killed")
+
+
+def test_killed_before_a_pull_request_has_a_branch(bot: Stage) -> None:
+    """After its tree, and after its commit; the branch and the pull request itself are tried above, with every kind."""
+    dies_and_ends_as_told(bot, "pin_dependency", ("write trees of {0}", "write commits of {0}"), "branchless-killed")
