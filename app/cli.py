@@ -586,6 +586,7 @@ def _scope(ledger: Ledger, repository: str) -> str:
 
 
 def _configured(file: Path, owner: Path | None = None) -> Any:
+    from app.domain.policy import named
     from app.healing.configuration import resolve
     from app.plugins import known_actions, known_detectors
 
@@ -593,7 +594,7 @@ def _configured(file: Path, owner: Path | None = None) -> Any:
         _text(file),
         _text(owner) if owner else None,
         known_detectors={kind: detector.Settings for kind, detector in known_detectors().items()},
-        known_actions=tuple(known_actions()),
+        known_actions=named(known_actions()),
     )
 
 

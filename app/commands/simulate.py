@@ -15,7 +15,7 @@ from app.domain.errors import Malformed
 from app.domain.event import Ignored, RunFinished
 from app.domain.evidence import EvidenceBag, Job, JobLogs, JobStep, Manifests
 from app.domain.finding import Finding
-from app.domain.policy import Decision, History, decide
+from app.domain.policy import Decision, History, decide, named
 from app.healing.configuration import Problem, resolve
 from app.healing.diagnose import findings
 from app.healing.gather import detectors_for
@@ -70,7 +70,7 @@ def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, 
         config,
         None,
         known_detectors={kind: d.Settings for kind, d in detectors.items()},
-        known_actions=tuple(known_actions()),
+        known_actions=named(known_actions()),
     )
     if not isinstance(happened, RunFinished):
         return Simulation(told, configured.problems)

@@ -73,6 +73,8 @@ def plan_to_json(plan: Plan | None) -> Json | None:
         "risk": plan.risk,
         "proof": plan.proof,
         "refusal": plan.refusal,
+        "costs": dict(plan.costs),
+        "patience_s": plan.patience_s,
         "report": dict(plan.report),
     }
 
@@ -88,6 +90,8 @@ def plan_from_json(data: Mapping[str, Any] | None) -> Plan | None:
         risk=data.get("risk", ""),
         proof=data.get("proof", ""),
         refusal=data.get("refusal", ""),
+        costs=data.get("costs", {}),
+        patience_s=data.get("patience_s", 0),
         report=data.get("report", {}),
     )
 

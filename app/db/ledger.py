@@ -27,6 +27,7 @@ from sqlalchemy import delete as delete_from
 
 from app.db.dialect import insert, insert_for
 from app.db.engine import db_now
+from app.db.knowledge import Knowledge, reserve, settle
 from app.db.leases import FREED, ROWS, next_in
 from app.db.models import SqlModels
 from app.db.rows import (
@@ -50,8 +51,10 @@ from app.db.tables import (
     SwitchRow,
     TimelineRow,
 )
+from app.domain.budget import Amounts
 from app.domain.delivery import OBSERVATIONS, Delivery, DeliveryState
 from app.domain.effect import Effect
+from app.domain.finding import Remedy
 from app.domain.incident import ACTIVE, Incident, Past, State
 from app.domain.policy import History, Switch
 from app.domain.repair import FINAL, Repair, RepairState, Verb
@@ -334,13 +337,13 @@ class SqlLedger:
         self._let_go(Work.EFFECT, settle)
 
     # knowledge
-    def history(self, repository_id: int, incident_id: int, run_id: int) -> History:
+    def history(self, repository_id: int, incident_id: int, run_id: int, remedy: Remedy | None = None) -> History:
         """Counted are repairs with verb `apply`.
 
         open_pulls: of other incidents, not merged and not closed. A next rung goes into the pull request that is there.
-        pulls_today: applied in the last 24 h, with a pull request. reruns_of_run: applied, by an action named
-        `rerun…`, to this run. attempts_of_fingerprint: intended in the last 24 h for this incident and really tried
-        (not planned, asked, skipped or rejected). disproven_at: when one for this incident was disproven last.
+        reruns_of_run: applied, by an action named `rerun…`, to this run. attempts_of_fingerprint: intended in the last
+        24 h for this incident and really tried (not planned, asked, skipped or rejected). disproven_at: when one for
+        this incident was disproven last. spent: of each unit within its period.
         """
         wanted = {
             "this_repository": repository_id,
@@ -350,16 +353,41 @@ class SqlLedger:
         }
         rows = self._connection.execute(_history(), wanted).all()
         counted = rows[0]
+        past = Knowledge(self._connection, repository_id, incident_id)
+        failures, failed_at = past.failures_in_row(remedy.action) if remedy else (0, None)
         return History(
             open_pulls=counted.open_pulls,
-            pulls_today=counted.pulls_today,
-            oldest_pull_today_at=counted.oldest_pull_today_at,
             reruns_of_run=counted.reruns_of_run,
             attempts_of_fingerprint=counted.attempts,
             oldest_attempt_at=counted.oldest_attempt_at,
             disproven_at=counted.disproven_at,
             switches=tuple(Switch(each.scope, each.by, each.at, each.reason) for each in rows if each.scope),
+            spent=past.spent(),
+            failures_in_row=failures,
+            failed_at=failed_at,
+            closed_unmerged=past.closed_unmerged(),
+            twin=past.twin(),
+            tracks=past.tracks(),
         )
+
+    def reserve(self, repair: Repair, amounts: Amounts) -> None:
+        reserve(self._connection, repair.id, amounts)
+
+    def settle(self, repair: Repair, amounts: Amounts) -> None:
+        settle(self._connection, repair.id, amounts)
+
+    def in_hand(self, repository_id: int) -> list[Repair]:
+        lock = select(RepositoryRow.id).where(RepositoryRow.id == repository_id).with_for_update()
+        self._connection.execute(lock)
+        row, incident = RepairRow, IncidentRow
+        waiting = and_(
+            row.state == RepairState.PROVEN.value, row.pull_number == incident.pull_number, incident.merged_at.is_(None)
+        )
+        begun = and_(row.state == RepairState.PLANNED.value, row.begun_at.is_not(None))
+        which = or_(begun, row.state == RepairState.APPLIED.value, waiting)
+        found = select(row).join(incident, incident.id == row.incident_id)
+        here = (row.repository_id == repository_id, row.verb == Verb.APPLY.value, which)
+        return [repair_of(each) for each in self._connection.execute(found.where(*here).order_by(row.id))]
 
     def note(self, incident_id: int, kind: str, data: Mapping[str, Any], delivery_id: int | None = None) -> None:
         entry = {"incident_id": incident_id, "kind": kind, "data": dict(data), "delivery_id": delivery_id}
@@ -527,13 +555,10 @@ def _history() -> Select[Any]:
         incident.pull_number.is_not(None),
         incident.merged_at.is_(None),
     )
-    today = and_(here, row.pull_number.is_not(None), row.applied_at > db_now(-DAY_S))
     rerun = and_(row.run_id == bindparam("this_run"), row.action.startswith("rerun"), row.applied_at.is_not(None))
     tried = and_(row.state.not_in([state.value for state in _UNTRIED]), row.intended_at > db_now(-DAY_S))
     counted: dict[str, Select[Any]] = {
         "open_pulls": open_pulls,
-        "pulls_today": select(func.count(row.id)).where(today),
-        "oldest_pull_today_at": select(func.min(row.applied_at)).where(today),
         "reruns_of_run": select(func.count(row.id)).where(here, rerun),
         "attempts": select(func.count(row.id)).where(of_incident, tried),
         "oldest_attempt_at": select(func.min(row.intended_at)).where(of_incident, tried),

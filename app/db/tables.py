@@ -299,6 +299,20 @@ class TimelineRow(Base):
     delivery_id: Mapped[int | None] = mapped_column(BigInteger)
 
 
+class SpendingRow(Base):
+    """What a repair has reserved of a budget, and once it is settled, used."""
+
+    __tablename__ = "spending"
+    __table_args__ = (Index("ix_spending_repository", "repository_id", "at"),)
+
+    repair_id: Mapped[int] = mapped_column(ForeignKey("repairs.id"), primary_key=True)
+    unit: Mapped[str] = mapped_column(String(16), primary_key=True)
+    repository_id: Mapped[int] = mapped_column(BigInteger)
+    amount: Mapped[float] = mapped_column(Double)
+    settled: Mapped[bool]
+    at: Mapped[datetime]
+
+
 class ShelfRow(Base):
     """What actions keep of a repository, by name."""
 

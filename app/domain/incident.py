@@ -28,6 +28,7 @@ class Signal(StrEnum):
     APPLIED = "applied"  # the repair stands; proof is awaited
     FAILED = "failed"  # refused, impossible, disproven or out of time: the next rung is due
     PROVEN = "proven"
+    CONTINUED = "continued"  # a rung is proven, and another follows it
     EXHAUSTED = "exhausted"  # no rung is left
     RETRIED = "retried"  # a person wants the ladder climbed again
     REJECTED = "rejected"  # a person rejected the repair, or closed its pull request
@@ -78,6 +79,8 @@ _NEXT: dict[tuple[State, Signal], State] = {
     (State.REPAIRING, Signal.EXHAUSTED): State.ESCALATED,
     (State.VERIFYING, Signal.PROVEN): State.HEALED,
     (State.VERIFYING, Signal.FAILED): State.OPEN,
+    (State.VERIFYING, Signal.CONTINUED): State.REPAIRING,
+    (State.VERIFYING, Signal.EXHAUSTED): State.ESCALATED,
     # after the merge
     (State.HEALED, Signal.RELAPSED): State.REPAIRING,
     # the world mends itself

@@ -1,13 +1,15 @@
 """What may be done to whom and when, and the answer to that question."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from app.domain.budget import PERIOD_S, Amounts, Spent, Unit
 from app.domain.finding import Finding, Remedy
+from app.domain.knowledge import Track, rung_of
 from app.domain.model import ModelRules, Query
 from app.domain.signature import TeamSignature
 
@@ -27,8 +29,50 @@ class Limits:
     open_pulls: int = 3
     pulls_per_day: int = 5
     reruns_per_run: int = 2
-    attempts_per_fingerprint: int = 3  # repairs for one fingerprint in 24 hours
+    attempts_per_fingerprint: int = 6  # repairs for one fingerprint in 24 hours
     cooldown_s: int = 0  # after a repair of this fingerprint was disproven
+    api_points_per_hour: int = 3000
+    content_calls_per_hour: int = 200
+    gpu_minutes_per_day: int = 240
+    money_per_month: float = 0.0
+    breaker_after: int = 3  # proofs of one action that failed in a row, anywhere in the repository; 0: no breaker
+    breaker_rest_s: int = 3600  # doubled with each further failure
+    closed_unmerged: int = 2  # fix pull requests for one cause that people closed without merging; 0: no matter
+
+    def allowance(self, unit: Unit) -> float:
+        return {
+            Unit.API_POINTS: self.api_points_per_hour,
+            Unit.CONTENT_CALLS: self.content_calls_per_hour,
+            Unit.PULLS: self.pulls_per_day,
+            Unit.RERUNS: float("inf"),  # they are limited by run
+            Unit.GPU_MINUTES: self.gpu_minutes_per_day,
+            Unit.MONEY: self.money_per_month,
+        }[unit]
+
+
+@dataclass(frozen=True, slots=True)
+class Autonomy:
+    """`suggest_at` is the chance of proven success (lower bound, 95 %) from which a bolder mode is suggested;
+    `lower_after_revert` asks a person first once a proven repair was taken back, until two more were proven; `shadow`
+    plans what is only observed, and compares it with what people do; `learn_order` climbs first what has worked."""
+
+    suggest_at: float = 0.8
+    lower_after_revert: bool = True
+    shadow: bool = True
+    learn_order: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where news go. `on` are the states of an incident that are told, from severity `least` on; in the `quiet` hours
+    (UTC, first and last) only what is `urgent` or worse; `digest_s` gathers what happens within it into one message."""
+
+    channel: str
+    on: frozenset[str] = frozenset({"awaiting_approval", "escalated"})
+    least: str = "low"
+    quiet: tuple[int, int] | None = None
+    urgent: str = "critical"
+    digest_s: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +80,8 @@ class Policy:
     """A repository's rules. `origin` says for each dotted key which file (or "default") its value came from;
     `confidence` is the least confidence of single detectors, in place of `min_confidence`; `settings` are those of
     single detectors, checked against their own; `models` are the team's; `queries` are asked of Prometheus, by the name
-    of the series; `signatures` are how failures of the team's own show."""
+    of the series; `signatures` are how failures of the team's own show; `playbooks` are ladders in place of the usual
+    ones, by cause."""
 
     mode: Mode = Mode.OBSERVE
     detectors: Mapping[str, Mode] = field(default_factory=dict)
@@ -53,6 +98,9 @@ class Policy:
     models: Mapping[str, ModelRules] = field(default_factory=dict)
     queries: Mapping[str, Query] = field(default_factory=dict)
     signatures: tuple[TeamSignature, ...] = ()
+    playbooks: Mapping[str, tuple[Remedy, ...]] = field(default_factory=dict)
+    autonomy: Autonomy = field(default_factory=Autonomy)
+    notify: tuple[Route, ...] = ()
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,16 +116,26 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the guards must know of the past. Times are aware UTC; `None` where nothing happened."""
+    """What the guards must know of the past. Times are aware UTC; `None` where nothing happened.
+
+    `failures_in_row` are the newest proofs of this action in the repository that failed, `failed_at` the last of them;
+    `closed_unmerged` are fix pull requests for this cause that people closed, since somebody last asked for a repair;
+    `twin` is another incident with the same cause in the repository that is being repaired; `tracks` is what is known
+    of each rung for this cause (domain.knowledge).
+    """
 
     open_pulls: int = 0
-    pulls_today: int = 0
-    oldest_pull_today_at: datetime | None = None
+    spent: Mapping[Unit, Spent] = field(default_factory=dict)
     reruns_of_run: int = 0
     attempts_of_fingerprint: int = 0
     oldest_attempt_at: datetime | None = None
     disproven_at: datetime | None = None
     switches: tuple[Switch, ...] = ()
+    failures_in_row: int = 0
+    failed_at: datetime | None = None
+    closed_unmerged: int = 0
+    twin: int | None = None
+    tracks: Mapping[str, Track] = field(default_factory=dict)
 
 
 class Verdict(StrEnum):
@@ -110,10 +168,12 @@ class Decision:
 
 _BOLDNESS = {mode: rank for rank, mode in enumerate(Mode)}
 _DAY = timedelta(days=1)
+_NOTHING: Amounts = {}
 
 CONFIG_PATH = ".github/heal.yml"
 PAUSES = frozenset({"app switch", "pause"})  # the rules that are kill switches
 RERUN = "rerun_failed_jobs"
+REVERT = "revert_repair"  # the reverse of a repair, offered when its cause returned after the merge
 ISSUE = "open_issue"
 
 
@@ -132,9 +192,22 @@ def mode_of(policy: Policy, detector: str, action: str) -> tuple[str, Mode]:
     return min(named or [("mode", policy.mode)], key=lambda found: _BOLDNESS[found[1]])
 
 
+_NO_PULL = frozenset(
+    {RERUN, ISSUE, "notify", "rotate_secret", "retrain_model", "benchmark_model", "promote_model", "roll_back_model"}
+)
+_WORKFLOWS = frozenset({"update_workflow", "free_disk", "clear_cache", "raise_timeout", "move_runner"})
+_PEOPLE = frozenset({ISSUE, "notify"})  # telling a person is the way out when the limits are reached
+_ALWAYS_ASKS = frozenset({"rotate_secret"})
+
+
+def named(actions: Iterable[str]) -> tuple[str, ...]:
+    """What heal.yml may name under `actions`: those, and the reverse that is offered of each."""
+    return (*actions, REVERT)
+
+
 def opens_pull(action: str) -> bool:
     """Whether the pull-request rules apply: to every action that is not known to open none."""
-    return action not in (RERUN, ISSUE)
+    return action not in _NO_PULL
 
 
 def protects_branch(policy: Policy, branch: str) -> str:
@@ -152,12 +225,14 @@ def decide(
     branch: str,
     stale: str = "",
     from_fork: bool = False,
+    costs: Amounts = _NOTHING,
+    asked: bool = False,
 ) -> Decision:
     """Whether `remedy`, the next rung for `finding`, may be carried out now.
 
-    `stale` says why the event is out of date ("" if it is not). Every rule is looked at, and the verdict is the least
-    that any of them allows. `exhausted` is set
-    when the lack of a remedy is what stopped us: not where we would only have looked anyway.
+    `stale` says why the event is out of date ("" if it is not); `costs` are what the remedy is likely to use, `asked`
+    says that a person wants it. Every rule is looked at, and the verdict is the least that any of them allows.
+    `exhausted` is set when the lack of a remedy is what stopped us: not where we would only have looked anyway.
     """
     key, mode = mode_of(policy, finding.detector, remedy.action if remedy else "")
     circumstances = [
@@ -178,15 +253,17 @@ def decide(
     trace.append(Check("remedy", True, f"The next remedy is {remedy.action}."))
     trace.append(_mode_in_force(key, mode, policy))
     trace += _limits(remedy, policy, history, now, branch)
+    trace += _guards(remedy, policy, history, now, costs, asked)
     stopped_by = [check for check in trace if not check.passed]
     if stopped_by:
         return Decision(Verdict.LEAVE, stopped_by[0].detail, mode, remedy, tuple(trace))
     if mode is not Mode.AUTO:
         return Decision(Verdict.ASK, f"The mode is {mode}: a person decides.", mode, remedy, tuple(trace))
-    certain = _certainty(finding, remedy)
-    verdict = Verdict.ACT if certain.passed else Verdict.ASK
-    reason = "Every rule allows it." if certain.passed else certain.detail
-    return Decision(verdict, reason, mode, remedy, (*trace, certain))
+    consent = [_certainty(finding, remedy), _workflow_files(policy, remedy), _autonomy(policy, history, remedy)]
+    doubtful = [check for check in consent if not check.passed]
+    verdict = Verdict.ASK if doubtful else Verdict.ACT
+    reason = doubtful[0].detail if doubtful else "Every rule allows it."
+    return Decision(verdict, reason, mode, remedy, (*trace, *consent))
 
 
 def _app_switch(history: History) -> Check:
@@ -225,10 +302,94 @@ def _confidence(finding: Finding, policy: Policy) -> Check:
 
 def _certainty(finding: Finding, remedy: Remedy) -> Check:
     """Whether a repair may go ahead without a person. Telling a person may always."""
-    if finding.actionable or remedy.action == ISSUE:
+    if finding.actionable or remedy.action in _PEOPLE:
         return Check("certainty", True, f"{finding.kind} is certain enough to be acted on.")
     detail = f"{finding.kind} is not certain enough to be acted on without a person."
     return Check("certainty", False, detail)
+
+
+def _workflow_files(policy: Policy, remedy: Remedy) -> Check:
+    """A workflow file decides what is checked at all: changing one is asked for, unless the team named the action."""
+    if remedy.action not in _WORKFLOWS or policy.actions.get(remedy.action) is Mode.AUTO:
+        return Check("workflow files", True, f"{remedy.action} may go ahead by itself.")
+    detail = (
+        f"{remedy.action} changes workflow files: a person decides, unless heal.yml says actions.{remedy.action}: auto."
+    )
+    return Check("workflow files", False, detail)
+
+
+_PROVEN_ANEW = 2  # after a repair was taken back, so many must be proven before a person is asked no more
+
+
+def _autonomy(policy: Policy, history: History, remedy: Remedy) -> Check:
+    """What people took back is asked for, until it has shown again that it holds."""
+    if remedy.action in _ALWAYS_ASKS:
+        return Check("autonomy", False, f"{remedy.action} is never done without a person.")
+    track = history.tracks.get(rung_of(remedy), Track())
+    lowered = policy.autonomy.lower_after_revert and track.reverted_at and track.since_revert < _PROVEN_ANEW
+    if not lowered or remedy.action in _PEOPLE:
+        return Check("autonomy", True, "No proven repair of this kind was taken back here.")
+    detail = (
+        f"A proven {remedy.action} for this cause was taken back on {track.reverted_at:%Y-%m-%d}: a person decides."
+    )
+    return Check("autonomy", False, detail)
+
+
+def _guards(
+    remedy: Remedy, policy: Policy, history: History, now: datetime, costs: Amounts, asked: bool
+) -> list[Check]:
+    """What keeps repairs from getting in the way: of people, of each other, and of GitHub."""
+    if remedy.action in _PEOPLE:
+        return []
+    limits = policy.limits
+    return [
+        _one_cause(history, remedy),
+        _muted(limits, history, asked),
+        _breaker(limits, history, now, remedy, asked),
+        *(_budget(unit, cost, limits, history) for unit, cost in costs.items()),
+    ]
+
+
+def _one_cause(history: History, remedy: Remedy) -> Check:
+    """One fix for one cause; a run is run again whatever happens to others."""
+    if history.twin is None or not opens_pull(remedy.action):
+        return Check("one cause", True, "No other incident with this cause is being repaired.")
+    return Check("one cause", False, f"Incident {history.twin} has the same cause, and is being repaired.")
+
+
+def _muted(limits: Limits, history: History, asked: bool) -> Check:
+    closed, most = history.closed_unmerged, limits.closed_unmerged
+    if asked or not most or closed < most:
+        return Check("muted", True, f"{closed} fix pull requests for this cause were closed without a merge.")
+    detail = f"Muted: {closed} fix pull requests for this cause were closed without a merge. `/heal retry` tries again."
+    return Check("muted", False, detail)
+
+
+def _breaker(limits: Limits, history: History, now: datetime, remedy: Remedy, asked: bool) -> Check:
+    """Open after so many failed proofs in a row; after a rest one more is tried, and a failure doubles the rest."""
+    failed, after = history.failures_in_row, limits.breaker_after
+    if asked or not after or failed < after or history.failed_at is None:
+        return Check("breaker", True, f"{failed} proofs of {remedy.action} failed in a row here.")
+    rest = min(_DAY, timedelta(seconds=limits.breaker_rest_s) * 2 ** min(failed - after, 16))
+    until = history.failed_at + rest
+    if now >= until:
+        return Check(
+            "breaker", True, f"{failed} proofs of {remedy.action} failed in a row here; after a rest one is tried."
+        )
+    return Check("breaker", False, f"{failed} proofs of {remedy.action} failed in a row here; it rests.", until)
+
+
+def _budget(unit: Unit, cost: float, limits: Limits, history: History) -> Check:
+    spent, allowed = history.spent.get(unit, Spent()), limits.allowance(unit)
+    name, period = unit.replace("_", " "), timedelta(seconds=PERIOD_S[unit])
+    passed = spent.amount + cost <= allowed
+    resets_at = spent.oldest_at + period if spent.oldest_at is not None and not passed and cost <= allowed else None
+    return Check(
+        f"budget: {name}",
+        passed,
+        f"{spent.amount:g} of {allowed:g} {name} are used, {cost:g} more are needed.",
+        resets_at,
+    )
 
 
 def _mode_in_force(key: str, mode: Mode, policy: Policy) -> Check:
@@ -249,8 +410,8 @@ def _origin(policy: Policy, key: str) -> str:
 
 
 def _limits(remedy: Remedy, policy: Policy, history: History, now: datetime, branch: str) -> list[Check]:
-    if remedy.action == ISSUE:
-        return []  # telling a person is the way out when the limits are reached
+    if remedy.action in _PEOPLE:
+        return []
     limits = policy.limits
     checks = []
     if opens_pull(remedy.action):
@@ -261,10 +422,10 @@ def _limits(remedy: Remedy, policy: Policy, history: History, now: datetime, bra
         checks.append(
             _limit(
                 "pulls per day",
-                history.pulls_today,
+                int(history.spent.get(Unit.PULLS, Spent()).amount),
                 limits.pulls_per_day,
                 "fix pull requests were opened in 24 hours",
-                history.oldest_pull_today_at,
+                history.spent.get(Unit.PULLS, Spent()).oldest_at,
             )
         )
     if remedy.action == RERUN:

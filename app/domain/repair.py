@@ -23,6 +23,9 @@ class RepairState(StrEnum):
     REJECTED = "rejected"  # a person said no
     UNDONE = "undone"
     FAILED = "failed"  # could not be carried out
+    SHADOWED = "shadowed"  # what would have been done; people have not answered yet
+    AGREED = "agreed"  # people did the same
+    DIFFERED = "differed"  # people did something else
 
 
 FINAL = frozenset(
@@ -34,6 +37,8 @@ FINAL = frozenset(
         RepairState.REJECTED,
         RepairState.UNDONE,
         RepairState.FAILED,
+        RepairState.AGREED,
+        RepairState.DIFFERED,
     }
 )
 
@@ -41,6 +46,7 @@ FINAL = frozenset(
 class Verb(StrEnum):
     APPLY = "apply"
     UNDO = "undo"
+    SHADOW = "shadow"  # planned and never carried out: it is compared with what people do
 
 
 def _lines(text: str) -> list[str]:
@@ -92,7 +98,9 @@ class Intent:
 class Plan:
     """A dry run. Edits, or calls in words; `refusal` says why nothing can be done, and then both are empty.
 
-    `report` is what the plan was decided on, for a page of its own: `{"kind": "gate", …}`.
+    `costs` are what it is likely to use, by unit (domain.budget), where that is more than calls to GitHub; `patience_s`
+    is how long its proof takes, if that is longer than usual; `report` is what the plan was decided on, for a page of
+    its own: `{"kind": "gate", …}`.
     """
 
     title: str
@@ -102,6 +110,8 @@ class Plan:
     risk: str = ""
     proof: str = ""
     refusal: str = ""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    patience_s: int = 0
     report: Mapping[str, Any] = field(default_factory=dict)
 
     def diff(self) -> str:

@@ -113,7 +113,7 @@ def _reject(ledger: Ledger, policy: Policy, incident: Incident, waiting: list[Re
         return Reply(f"Nothing to reject: incident {incident.id} is {incident.state}.")
     _drop(ledger, waiting)
     ledger.note(incident.id, "rejected", {"by": who})
-    if incident.pull_number is not None and incident.merged_at is None:
+    if incident.merged_at is None:
         take_back(ledger, incident, policy)
     move(ledger, incident, Signal.REJECTED)
     return Reply(f"Rejected. Incident {incident.id} will be left alone.")

@@ -3,11 +3,13 @@
 import hashlib
 from dataclasses import asdict, replace
 
+from app.domain.budget import Unit, amounts
 from app.domain.effect import Effect, EffectKind
 from app.domain.finding import Remedy
 from app.domain.incident import Incident, Signal, State, allows, step
-from app.domain.policy import Decision, Policy, Verdict, decide
-from app.domain.repair import Intent, Proof, Repair, Verb
+from app.domain.knowledge import LAST_RESORTS, ordered
+from app.domain.policy import Decision, History, Mode, Policy, Verdict, decide, opens_pull
+from app.domain.repair import Intent, Plan, Proof, Repair, Verb
 from app.healing.kit import Kit
 from app.ports.store import Ledger
 
@@ -19,9 +21,11 @@ def next_rung(
 
     `asked_by` is the person who asked for another try: their word stands in for the approval, not for the guards.
     """
-    ladder = incident.finding.ladder
-    remedy = ladder[incident.rung] if incident.rung < len(ladder) else None
-    history = ledger.history(incident.repository_id, incident.id, incident.run_id)
+    remedy = rung(incident)
+    history = ledger.history(incident.repository_id, incident.id, incident.run_id, remedy)
+    if incident.rung == 0 and policy.autonomy.learn_order:
+        incident = by_experience(ledger, incident, history)
+        remedy = rung(incident)
     decision = decide(
         incident.finding,
         remedy,
@@ -31,14 +35,58 @@ def next_rung(
         branch=incident.branch,
         stale=stale,
         from_fork=from_fork,
+        costs=expected(remedy) if remedy else {},
+        asked=bool(asked_by),
     )
     trace(ledger, incident, decision)
-    if decision.exhausted and ladder:
+    if decision.exhausted and incident.finding.ladder:
         return escalate(ledger, incident, decision.reason)
     if remedy is None or decision.verdict is Verdict.LEAVE:
+        if remedy is not None and policy.autonomy.shadow and only_watched(decision):
+            shadow(ledger, incident, remedy, policy)
         return move(ledger, incident, Signal.LEFT)
     plan_repair(ledger, incident, remedy, policy, approved_by=asked_by)
     return move(ledger, replace(incident, rung=incident.rung + 1), Signal.ACTED)
+
+
+def rung(incident: Incident) -> Remedy | None:
+    """The next remedy, None when every one was tried."""
+    ladder = incident.finding.ladder
+    return ladder[incident.rung] if incident.rung < len(ladder) else None
+
+
+def by_experience(ledger: Ledger, incident: Incident, history: History) -> Incident:
+    """Climb first what has worked here, and say so."""
+    ladder = ordered(incident.finding.ladder, history.tracks)
+    if ladder == incident.finding.ladder:
+        return incident
+    told = [{"action": remedy.action, "params": dict(remedy.params)} for remedy in ladder]
+    ledger.note(incident.id, "reordered", {"ladder": told})
+    incident = replace(incident, finding=replace(incident.finding, ladder=ladder))
+    ledger.save_incident(incident)
+    return incident
+
+
+def expected(remedy: Remedy, plan: Plan | None = None) -> dict[Unit, float]:
+    """What a repair is likely to use: calls to GitHub by what it does, and what its plan tells."""
+    content = 2 + (len(plan.edits) if plan else 1) if opens_pull(remedy.action) else 1
+    costs = {Unit.API_POINTS: 20.0 + 5 * content, Unit.CONTENT_CALLS: float(content)}
+    return costs | amounts(plan.costs) if plan else costs
+
+
+_WATCHED = frozenset({"mode", "detector"})
+
+
+def only_watched(decision: Decision) -> bool:
+    """Nothing but the mode was in the way."""
+    return {check.rule for check in decision.trace if not check.passed} <= _WATCHED and decision.mode is Mode.OBSERVE
+
+
+def shadow(ledger: Ledger, incident: Incident, remedy: Remedy, policy: Policy) -> None:
+    """Plan what would be done, once for each commit, to compare it with what people do."""
+    seen = (r.intent.head_sha for r in ledger.repairs_of(incident.id) if r.verb is Verb.SHADOW)
+    if remedy.action not in LAST_RESORTS and incident.run_id and incident.head_sha not in seen:
+        plan_repair(ledger, incident, remedy, policy, verb=Verb.SHADOW)
 
 
 def plan_repair(
@@ -49,6 +97,7 @@ def plan_repair(
     *,
     approved_by: str = "",
     undoes: int | None = None,
+    verb: Verb = Verb.APPLY,
 ) -> Repair:
     """A repair that is due now. Its effect key names this incident and how many repairs it has had."""
     number = len(ledger.repairs_of(incident.id)) + 1
@@ -68,7 +117,7 @@ def plan_repair(
                 incident.finding.failed_jobs,
             ),
             approved_by=approved_by,
-            verb=Verb.UNDO if undoes else Verb.APPLY,
+            verb=Verb.UNDO if undoes else verb,
             undoes=undoes,
             proof_s=policy.proof_deadline_s,
             watch_s=policy.watch_s,
@@ -89,8 +138,27 @@ def climb(kit: Kit, ledger: Ledger, incident: Incident, policy: Policy) -> Incid
     return after
 
 
+def go_on(ledger: Ledger, incident: Incident, remedy: Remedy, policy: Policy) -> Incident:
+    """What follows a proven rung: a model was trained anew, and is to be promoted."""
+    history = ledger.history(incident.repository_id, incident.id, incident.run_id, remedy)
+    decision = decide(
+        incident.finding,
+        remedy,
+        policy,
+        history,
+        ledger.now(),
+        branch=incident.branch,
+        costs=expected(remedy),
+    )
+    trace(ledger, incident, decision)
+    if decision.verdict is Verdict.LEAVE:
+        return escalate(ledger, incident, f"{remedy.action} is due, and was left: {decision.reason}")
+    plan_repair(ledger, incident, remedy, policy)
+    return move(ledger, incident, Signal.CONTINUED)
+
+
 def standing(ledger: Ledger, incident: Incident) -> Repair | None:
-    """The newest repair that opened a pull request and was not taken back."""
+    """The newest repair that left a change standing (a pull request, an alias, a run) and was not taken back."""
     repairs = ledger.repairs_of(incident.id)
     undone = {repair.undoes for repair in repairs if repair.verb is Verb.UNDO}
     return next(
@@ -100,7 +168,7 @@ def standing(ledger: Ledger, incident: Incident) -> Repair | None:
             if repair.verb is Verb.APPLY
             and repair.id not in undone
             and repair.outcome is not None
-            and repair.outcome.data.get("pull")
+            and (repair.outcome.data.get("pull") or repair.outcome.data.get("stands"))
         ),
         None,
     )

@@ -12,6 +12,7 @@ from app.domain.event import Observable, Place
 from app.domain.evidence import EvidenceBag
 from app.domain.finding import Clear, Finding
 from app.domain.incident import Incident, Signal, State, allows, step
+from app.domain.knowledge import rung_of
 from app.healing.decide import tell_former
 from app.ports.plugins import Detector
 from app.ports.store import Ledger
@@ -78,6 +79,8 @@ def record(
     settled = (bool(outdated) or not newer) and incident.state in _ENDED_WELL
     state = incident.state if settled else _state_after(incident, relapse)
     reopened = state is State.OPEN and incident.state is not State.OPEN
+    if not reopened and set(map(rung_of, finding.ladder)) == set(map(rung_of, incident.finding.ladder)):
+        finding = replace(finding, ladder=incident.finding.ladder)  # in the order in which it is being climbed
     present = replace(
         incident,
         state=state,

@@ -30,7 +30,7 @@ from app.domain.evidence import (
 )
 from app.domain.model import ModelRules
 from app.domain.outcome import FAILED
-from app.domain.policy import CONFIG_PATH, Mode, Policy, mode_of
+from app.domain.policy import CONFIG_PATH, Mode, Policy, mode_of, named
 from app.domain.requirement import Resolutions
 from app.healing import gather_fleet
 from app.healing.configuration import UNREADABLE, Configured, resolve
@@ -196,7 +196,7 @@ def configuration(kit: Kit, forge: Forge) -> Configured:
         _text(lambda: forge.file(CONFIG_PATH, forge.repository.default_branch, strict=True)),
         _text(lambda: forge.owner_file(CONFIG_PATH)),
         known_detectors=kit.settings,
-        known_actions=tuple(kit.actions),
+        known_actions=named(kit.actions),
     )
 
 
@@ -205,7 +205,7 @@ def configured_at(kit: Kit, forge: Forge, sha: str) -> Configured | None:
     text = _text(lambda: forge.file(CONFIG_PATH, sha, strict=True))
     if text is None:
         return None
-    return resolve(text, None, known_detectors=kit.settings, known_actions=tuple(kit.actions))
+    return resolve(text, None, known_detectors=kit.settings, known_actions=named(kit.actions))
 
 
 def _text(read: Callable[[], FileText | None]) -> str | None:

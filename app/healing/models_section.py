@@ -32,6 +32,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
+WORKLOAD_S = 2 * 3600  # of a training by a workload, all of which is reserved of the budget before it starts
 METRICS = (
     "accuracy",
     "error_rate",
@@ -199,7 +200,7 @@ class RetrainSection(_Section):
     settings: dict[InputName, InputValue] = Field(default_factory=dict, max_length=100)
     """Settings of the workload."""
     timeout: Annotated[Duration, Field(ge=60, le=7 * DAY_S)] | None = None
-    """How long a training may take; 6h where it is left out."""
+    """How long a training may take; 6h where it is left out, 2h of a workload."""
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
@@ -217,7 +218,7 @@ class RetrainSection(_Section):
             "ref": self.ref,
             "workload": self.workload,
             "launcher": self.launcher,
-            "timeout_s": self.timeout,
+            "timeout_s": self.timeout or (WORKLOAD_S if self.workload else None),
             "inputs": {**self.inputs, **self.settings},
         }
         return Retrain(**{name: value for name, value in told.items() if value is not None})

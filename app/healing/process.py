@@ -1,5 +1,7 @@
 """One delivery, from what happened to what is decided."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,10 +22,10 @@ from app.domain.event import (
     RunFinished,
     SamplesReported,
 )
-from app.domain.finding import Clear, Finding
+from app.domain.finding import Clear, Finding, Remedy
 from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
-from app.domain.policy import CONFIG_PATH, Policy, Verdict, decide
-from app.domain.repair import Repair, RepairState
+from app.domain.policy import CONFIG_PATH, REVERT, Policy, Verdict, decide
+from app.domain.repair import FileEdit, Repair, RepairState
 from app.healing.collect import collect
 from app.healing.command import obey
 from app.healing.configuration import Configured
@@ -181,7 +183,8 @@ def recover(ledger: Ledger, event: Observable, clear: Clear) -> None:
 def take_up(
     ledger: Ledger, hold: Hold, event: Observable, finding: Finding, configured: Configured, outdated: str
 ) -> None:
-    """One finding: into its incident, and on to a decision if one is due."""
+    """One finding: into its incident, and on to a decision if one is due. The team's playbook goes before the usual."""
+    finding = replace(finding, ladder=configured.policy.playbooks.get(finding.kind, finding.ladder))
     incident, relapse = record(ledger, event, finding, hold.lease.row_id, outdated)
     if relapse:
         revert(ledger, incident, event.place, configured.policy)
@@ -194,21 +197,27 @@ def take_up(
 
 
 def revert(ledger: Ledger, incident: Incident, place: Place, policy: Policy) -> None:
-    """The merged repair did not last: offer its reverse, by the same rules as the repair itself."""
+    """The merged repair did not last: offer its reverse, by the rules of `revert_repair`; ask, where they say so."""
     ledger.note(incident.id, "relapsed", {"run_id": place.run_id, "url": place.url})
     target = standing(ledger, incident)
     reason = "the cause returned after the repair was merged"
     if target is None:
         escalate(ledger, incident, reason)
         return
-    history = ledger.history(incident.repository_id, incident.id, incident.run_id)
-    decision = decide(incident.finding, target.remedy, policy, history, ledger.now(), branch=incident.branch)
+    back = Remedy(REVERT)
+    history = ledger.history(incident.repository_id, incident.id, incident.run_id, back)
+    decision = decide(incident.finding, back, policy, history, ledger.now(), branch=incident.branch)
     trace(ledger, incident, decision)
-    if decision.verdict is Verdict.ACT:
-        take_back(ledger, incident, policy)
-        tell(ledger, incident)
-    else:
+    if decision.verdict is Verdict.LEAVE:
         escalate(ledger, incident, f"{reason}; a revert was not offered: {decision.reason}")
+        return
+    planned = take_back(ledger, incident, policy)
+    if planned is not None and decision.verdict is Verdict.ASK:
+        ledger.save_repair(replace(planned, state=RepairState.ASKED), due_at=None)
+        ledger.note(incident.id, "asked", {"action": REVERT})
+        move(ledger, incident, Signal.ASKED)
+    else:
+        tell(ledger, incident)
 
 
 def ask_anew(ledger: Ledger, incident: Incident, policy: Policy) -> None:
@@ -236,13 +245,51 @@ def run_succeeded(kit: Kit, hold: Hold, forge: Forge, event: RunFinished) -> Non
     if concerned:
         jobs = forge.jobs(event.run_id, event.attempt)
         passed = {job.name for job in jobs if job.conclusion == "success"}
+    theirs = what_people_did(kit, forge, concerned, event)
     with kit.store.begin(hold.lease) as ledger:
         for seen in concerned:
             incident = ledger.incident(seen.id)
             newer = (event.run_id, event.attempt) > (incident.run_id, incident.attempt)
             if newer and passed.issuperset(incident.finding.failed_jobs):
+                judge_shadows(ledger, incident, event, theirs)
                 mended(ledger, incident, event.place)
         _finish(ledger, hold)
+
+
+def what_people_did(kit: Kit, forge: Forge, concerned: list[Incident], event: RunFinished) -> dict[str, str | None]:
+    """The files, as they are now, that we would have changed ourselves."""
+    watched = [incident.id for incident in concerned if incident.state is State.OBSERVED]
+    with kit.store.begin() as ledger:
+        repairs = [each for number in watched for each in ledger.repairs_of(number)]
+    shadows = [each.plan for each in repairs if each.plan and each.state is RepairState.SHADOWED]
+    paths = {edit.path for plan in shadows for edit in plan.edits}
+    found = {path: forge.file(path, event.head_sha) for path in sorted(paths)}
+    return {path: file.text if file else None for path, file in found.items()}
+
+
+def judge_shadows(ledger: Ledger, incident: Incident, event: RunFinished, theirs: Mapping[str, str | None]) -> None:
+    """It passes again: was it by what we would have done?"""
+    for each in ledger.repairs_of(incident.id):
+        if each.state is not RepairState.SHADOWED or each.plan is None:
+            continue
+        again = event.run_id == each.intent.run_id
+        agreed = same_change(each.plan.edits, theirs) if each.plan.edits else again
+        state = RepairState.AGREED if agreed else RepairState.DIFFERED
+        ledger.save_repair(replace(each, state=state, proof={"url": event.url}), due_at=None)
+        ledger.note(incident.id, "compared", {"action": each.remedy.action, "agreed": agreed, "url": event.url})
+
+
+def same_change(edits: Sequence[FileEdit], theirs: Mapping[str, str | None]) -> bool:
+    """Every line that we would have added stands there now, and none that we would have removed."""
+    for edit in edits:
+        text = theirs.get(edit.path)
+        if text is None or edit.before is None or edit.after is None:
+            return text == edit.after
+        before, after, now = (Counter(part.splitlines()) for part in (edit.before, edit.after, text))
+        added, removed = after - before, before - after
+        if added - now or any(now[line] > before[line] - count for line, count in removed.items()):
+            return False
+    return True
 
 
 def mended(ledger: Ledger, incident: Incident, place: Place, why: str = "") -> None:

@@ -3,16 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import cast
 
+from app.domain.budget import Amounts, Unit, amounts
 from app.domain.errors import Permanent, RateLimited
 from app.domain.incident import Incident, Signal, State, allows
 from app.domain.outcome import Conclusion, Outcome
-from app.domain.policy import PAUSES, Decision, Policy, Verdict, decide
+from app.domain.policy import PAUSES, Decision, Policy, Verdict, decide, opens_pull
 from app.domain.repair import FINAL, Plan, Proof, Repair, RepairState, Verb
-from app.healing.decide import climb, escalate, move, take_back, tell, trace
+from app.healing.decide import climb, escalate, expected, move, take_back, tell, trace
 from app.healing.gather import configuration, moved_on
 from app.healing.hold import Hold
 from app.healing.kit import Kit
+from app.healing.metered import Meter
 from app.healing.tools import tools_for
 from app.healing.verify import look
 from app.ports.forge import Forge
@@ -21,6 +24,8 @@ from app.ports.store import Ledger
 from app.security.masking import mask
 
 _PAUSED = timedelta(minutes=5)
+_ITS_TURN = timedelta(seconds=20)
+_NOTHING: Amounts = {}
 _NOTED = {Conclusion.SUCCESS: "applied", Conclusion.FAILURE: "failed"}
 
 
@@ -38,6 +43,8 @@ def repair(kit: Kit, hold: Hold) -> None:
         look(kit, hold, forge, incident, current)
     elif current.state is not RepairState.PLANNED:
         close(kit, hold, "")
+    elif current.verb is Verb.SHADOW:
+        would_do(kit, hold, forge, incident, current)
     elif current.verb is Verb.APPLY and (incident.state is not State.REPAIRING or _outlived(current, siblings)):
         close(kit, hold, "somebody decided otherwise meanwhile")
     else:
@@ -52,6 +59,8 @@ def _outlived(current: Repair, siblings: Sequence[Repair]) -> bool:
 def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
     """Decide once more, on what is true now: rules, limits and switches may have changed since it was planned."""
     policy = configuration(kit, forge).policy
+    meter = Meter(forge)
+    forge = cast(Forge, meter)
     action = kit.actions[current.remedy.action]
     tools = tools_for(kit, hold, forge, incident, policy, current)
     pinned = tools.incident
@@ -76,22 +85,72 @@ def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: R
             return settle(kit, hold, policy, current, plan, Outcome(Conclusion.SKIPPED, plan.refusal))
         if decision.verdict is Verdict.ASK and not approved(current, plan):
             return ask(kit, hold, current, plan)
-        current = begin(kit, hold, current, plan)
+        begun = begin(kit, hold, policy, current, plan)
+        if begun is None:
+            return None
+        current = begun
     kit.passing("before apply")
     try:
         outcome = action.apply(current, params, plan, tools)
     except Permanent as error:
         outcome = Outcome(Conclusion.FAILURE, str(error))
     kit.passing("after apply")
-    settle(kit, hold, policy, current, plan, outcome)
+    return settle(kit, hold, policy, current, plan, outcome, meter.used)
 
 
-def begin(kit: Kit, hold: Hold, current: Repair, plan: Plan) -> Repair:
-    """Write down what is about to be done, before anything of it is."""
+def begin(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan) -> Repair | None:
+    """Write down what is about to be done and what it is likely to use, before anything of it is done.
+
+    None: a budget does not allow it, or another repair has changed the same files and waits to be merged. Raises
+    RateLimited while another one is being carried out there.
+    """
     with kit.store.begin(hold.lease) as ledger:
+        incident = ledger.incident(current.incident_id)
+        others = [each for each in ledger.in_hand(incident.repository_id) if each.incident_id != incident.id]
+        in_the_way = next((each for each in others if _same_files(each, plan)), None)
+        if in_the_way is not None and in_the_way.state is not RepairState.PROVEN:
+            raise RateLimited("another repair is changing the same files", retry_at=ledger.now() + _ITS_TURN)
+        history = ledger.history(incident.repository_id, incident.id, current.intent.run_id, current.remedy)
+        costs = expected(current.remedy, plan)
+        decision = decide(
+            *(incident.finding, current.remedy, policy, history, ledger.now()),
+            branch=incident.branch,
+            costs=costs,
+            asked=bool(current.approved_by),
+        )
+        if in_the_way is not None:
+            pull = in_the_way.outcome.data.get("pull") if in_the_way.outcome else None
+            reason = f"#{pull} changes the same files and waits to be merged."
+            decision = replace(decision, reason=reason, verdict=Verdict.LEAVE)
+        if decision.verdict is Verdict.LEAVE:
+            trace(ledger, incident, decision)
+            cancelled = Outcome(Conclusion.CANCELLED, decision.reason)
+            leave_due(ledger, incident, replace(current, plan=plan, outcome=cancelled))
+            return None
         current = replace(current, plan=plan, begun_at=ledger.now())
+        if opens_pull(current.remedy.action) and incident.pull_number is None:
+            costs = {**costs, Unit.PULLS: 1.0}
+        ledger.reserve(current, costs)
         ledger.save_repair(current, due_at=ledger.now())
     return current
+
+
+def _same_files(other: Repair, plan: Plan) -> bool:
+    theirs = {edit.path for edit in other.plan.edits} if other.plan else set()
+    return not theirs.isdisjoint(edit.path for edit in plan.edits)
+
+
+def would_do(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
+    """Plan what is only observed, and keep it until people have answered."""
+    policy = configuration(kit, forge).policy
+    tools = tools_for(kit, hold, forge, incident, policy, current)
+    params = kit.params(current.remedy.action, current.remedy.params)
+    plan = kit.actions[current.remedy.action].plan(tools.incident, params, tools)
+    with kit.store.begin(hold.lease) as ledger:
+        state = RepairState.SKIPPED if plan.refusal else RepairState.SHADOWED
+        ledger.save_repair(replace(current, plan=plan, state=state), due_at=None)
+        told = {"action": current.remedy.action, "title": plan.title, "refusal": plan.refusal}
+        ledger.note(current.incident_id, "shadowed", {**told, "diff": mask(plan.diff()), "calls": list(plan.calls)})
 
 
 def wait_while_paused(kit: Kit, decision: Decision) -> None:
@@ -104,9 +163,15 @@ def wait_while_paused(kit: Kit, decision: Decision) -> None:
 def decide_again(kit: Kit, forge: Forge, pinned: Incident, current: Repair, policy: Policy) -> Decision:
     stale = moved_on(forge, pinned.branch, pinned.head_sha)
     with kit.store.begin() as ledger:
-        history = ledger.history(pinned.repository_id, pinned.id, pinned.run_id)
+        history = ledger.history(pinned.repository_id, pinned.id, pinned.run_id, current.remedy)
         now = ledger.now()
-    return decide(pinned.finding, current.remedy, policy, history, now, branch=pinned.branch, stale=stale)
+    return decide(
+        *(pinned.finding, current.remedy, policy, history, now),
+        branch=pinned.branch,
+        stale=stale,
+        costs=expected(current.remedy),
+        asked=bool(current.approved_by),
+    )
 
 
 def approved(current: Repair, plan: Plan) -> bool:
@@ -140,7 +205,15 @@ def leave_due(ledger: Ledger, incident: Incident, done: Repair) -> None:
         move(ledger, replace(incident, rung=max(0, incident.rung - 1)), Signal.LEFT)
 
 
-def settle(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan | None, outcome: Outcome) -> None:
+def settle(
+    kit: Kit,
+    hold: Hold,
+    policy: Policy,
+    current: Repair,
+    plan: Plan | None,
+    outcome: Outcome,
+    used: Amounts = _NOTHING,
+) -> None:
     """Write down how the attempt ended, and what follows: proof is awaited, the next rung is due, or it ends here."""
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
@@ -150,16 +223,30 @@ def settle(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan | N
         kind = _NOTED.get(outcome.conclusion, "skipped")
         data = {"title": outcome.title, "summary": outcome.summary, "data": dict(outcome.data)}
         ledger.note(incident.id, kind, {"action": current.remedy.action, **data})
+        if done.begun_at is not None:
+            ledger.settle(done, _spent(done, incident, used))
         if incident.state is not State.REPAIRING:
             overtaken(ledger, incident, policy, done)
         elif outcome.conclusion is Conclusion.SUCCESS:
             applied(kit, ledger, incident, done)
         elif outcome.conclusion is Conclusion.STALE:
             leave_due(ledger, incident, done)
+        elif outcome.conclusion is Conclusion.NEUTRAL and outcome.data.get("issue"):
+            ledger.save_repair(replace(done, state=RepairState.DONE, applied_at=ledger.now()), due_at=None)
+            incident = replace(incident, issue_number=int(outcome.data["issue"]))
+            escalate(ledger, incident, outcome.title)  # a person has the patch
         else:
             state = RepairState.FAILED if kind == "failed" else RepairState.SKIPPED
             ledger.save_repair(replace(done, state=state), due_at=None)
             climb(kit, ledger, incident, policy)
+
+
+def _spent(done: Repair, incident: Incident, used: Amounts) -> Amounts:
+    """What it has used of GitHub; what lasts stays reserved until it is over."""
+    data = done.outcome.data if done.outcome else {}
+    lasting = amounts(done.plan.costs) if done.plan and data.get("stands") else {}
+    pulls = {Unit.PULLS: 1.0} if data.get("pull") and incident.pull_number is None else {}
+    return {**lasting, **used, **pulls}
 
 
 def applied(kit: Kit, ledger: Ledger, incident: Incident, done: Repair) -> None:
@@ -175,7 +262,7 @@ def applied(kit: Kit, ledger: Ledger, incident: Incident, done: Repair) -> None:
         ledger.save_repair(replace(done, state=RepairState.DONE, applied_at=now), due_at=None)
         escalate(ledger, incident, done.outcome.title if done.outcome else "")
         return
-    deadline = now + timedelta(seconds=done.proof_s)
+    deadline = now + timedelta(seconds=max(done.proof_s, done.plan.patience_s if done.plan else 0))
     waiting = replace(done, state=RepairState.APPLIED, applied_at=now, proof_deadline=deadline)
     ledger.save_repair(waiting, due_at=min(deadline, now + timedelta(seconds=kit.look_every_s)))
     move(ledger, incident, Signal.APPLIED)
@@ -199,7 +286,8 @@ def settle_undo(kit: Kit, hold: Hold, current: Repair, target: Repair, outcome: 
         ledger.save_repair(replace(current, outcome=outcome, state=state), due_at=None)
         if held:
             ledger.save_repair(replace(target, state=RepairState.UNDONE), due_at=None)
-            incident = replace(incident, pull_number=outcome.data.get("pull"))
+            if target.outcome and target.outcome.data.get("pull"):
+                incident = replace(incident, pull_number=outcome.data.get("pull"))
         if incident.state is State.REPAIRING and incident.merged_at:
             escalate(ledger, incident, "the cause returned after the repair was merged")
         else:

@@ -1,15 +1,18 @@
 """Ask the world whether the repair worked. Events only say when to look; GitHub's state is the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from app.domain.budget import amounts
 from app.domain.evidence import Job
-from app.domain.incident import Incident, Signal, allows, step
+from app.domain.incident import Incident, Signal, State, allows, step
+from app.domain.knowledge import rung_of
 from app.domain.outcome import FAILED
+from app.domain.policy import Mode, Policy, mode_of
 from app.domain.repair import Look, Proof, Repair, RepairState
-from app.healing.decide import climb, tell
+from app.healing.decide import climb, go_on, plan_repair, tell
 from app.healing.gather import configuration
 from app.healing.hold import Hold
 from app.healing.kit import Kit
@@ -40,12 +43,12 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
     else:
         answer = {Proof.SAME_RUN: same_run, Proof.FIX_BRANCH: fix_branch}[proves](forge, incident, current)
     kit.passing("after look")
-    policy = None if answer.proven else configuration(kit, forge).policy
+    policy = configuration(kit, forge).policy
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
         now = ledger.now()
         if answer.proven:
-            return healed(ledger, incident, current, answer)
+            return proven(ledger, incident, current, answer, policy)
         overdue = current.proof_deadline is not None and now >= current.proof_deadline
         if answer.proven is None and not overdue:
             if answer.own and answer.own.progress and answer.own.progress != current.proof.get("progress"):
@@ -59,15 +62,19 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
         told = {"reason": reason, "url": url_of(answer), **seen}
         ledger.save_repair(replace(current, state=RepairState.DISPROVEN, proof=told), due_at=None)
         ledger.note(incident.id, "disproven", told)
+        settle_costs(ledger, current, seen)
+        if proves is Proof.OWN and current.outcome and current.outcome.data.get("stands"):
+            plan_repair(ledger, incident, current.remedy, policy, undoes=current.id)
         if proves is Proof.SAME_RUN and answer.run:
             incident = replace(incident, attempt=max(incident.attempt, answer.run.attempt))
-        if policy is not None and allows(incident.state, Signal.FAILED):
+        if allows(incident.state, Signal.FAILED):
             climb(kit, ledger, incident, policy)
 
 
-def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Observation) -> None:
+def proven(ledger: Ledger, incident: Incident, current: Repair, answer: Observation, policy: Policy) -> None:
     run, job = answer.run, answer.job
     proof: dict[str, Any] = {
+        "proven": True,
         "reason": answer.reason,
         "job": ", ".join(incident.finding.failed_jobs) if job else "",
         "run_id": run.id if run else 0,
@@ -79,11 +86,31 @@ def healed(ledger: Ledger, incident: Incident, current: Repair, answer: Observat
     now = ledger.now()
     ledger.save_repair(replace(current, state=RepairState.PROVEN, proof=proof), due_at=None)
     ledger.note(incident.id, "proven", proof)
-    if allows(incident.state, Signal.PROVEN):
+    settle_costs(ledger, current, answer.own.data if answer.own else {})
+    suggest(ledger, incident, current, policy)
+    if current.remedy.then is not None and incident.state is State.VERIFYING:
+        go_on(ledger, incident, current.remedy.then, policy)
+    elif allows(incident.state, Signal.PROVEN):
         incident = replace(incident, state=step(incident.state, Signal.PROVEN), healed_at=now, updated_at=now)
         ledger.save_incident(incident)
         ledger.note(incident.id, "healed", {})
         tell(ledger, incident)
+
+
+def settle_costs(ledger: Ledger, current: Repair, seen: Mapping[str, Any]) -> None:
+    """What lasted is known when it is over: `spent` in what the action saw, by unit."""
+    spent = seen.get("spent")
+    if isinstance(spent, Mapping):
+        ledger.settle(current, amounts(spent))
+
+
+def suggest(ledger: Ledger, incident: Incident, current: Repair, policy: Policy) -> None:
+    """Say that a bolder mode may be due: the bot never takes it by itself."""
+    _, mode = mode_of(policy, incident.finding.detector, current.remedy.action)
+    track = ledger.history(incident.repository_id, incident.id, incident.run_id).tracks.get(rung_of(current.remedy))
+    if mode in (Mode.PROPOSE, Mode.APPROVE) and track and track.at_least() >= policy.autonomy.suggest_at:
+        told = {"action": current.remedy.action, "at_least": round(track.at_least(), 2), "proven": track.successes}
+        ledger.note(incident.id, "suggested", told)
 
 
 def url_of(answer: Observation) -> str:

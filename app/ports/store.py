@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from app.domain.budget import Amounts
 from app.domain.delivery import Delivery, DeliveryState, Kept
 from app.domain.effect import Effect
+from app.domain.finding import Remedy
 from app.domain.incident import Incident, Past
 from app.domain.policy import History, Switch
 from app.domain.repair import Repair
@@ -143,7 +145,25 @@ class Ledger(Protocol):
         ...
 
     # knowledge
-    def history(self, repository_id: int, incident_id: int, run_id: int) -> History: ...
+    def history(
+        self, repository_id: int, incident_id: int, run_id: int, remedy: Remedy | None = None
+    ) -> History:
+        """For that incident of the repository; the breaker is that of the remedy's action."""
+        ...
+
+    def reserve(self, repair: Repair, amounts: Amounts) -> None:
+        """Write down what it is likely to use, before it begins. Reserved again: the same row."""
+        ...
+
+    def settle(self, repair: Repair, amounts: Amounts) -> None:
+        """Write down what it has used, in place of what was reserved. Nothing told of a unit: nothing was used."""
+        ...
+
+    def in_hand(self, repository_id: int) -> list[Repair]:
+        """Repairs that stand or are being carried out: begun, applied, or proven and not merged. The repository is
+        locked until the end of the transaction: two begin one after the other."""
+        ...
+
     def note(self, incident_id: int, kind: str, data: Mapping[str, Any], delivery_id: int | None = None) -> None:
         """Append to the incident's timeline."""
 

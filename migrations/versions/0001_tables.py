@@ -257,6 +257,18 @@ def upgrade() -> None:
     )
     op.create_index("ix_repairs_repository", "repairs", ["repository_id", "state"])
     op.create_table(
+        "spending",
+        sa.Column("repair_id", KEY, nullable=False),
+        sa.Column("unit", sa.String(16), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.Double(), nullable=False),
+        sa.Column("settled", sa.Boolean(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(["repair_id"], ["repairs.id"], name="fk_spending_repair_id_repairs"),
+        sa.PrimaryKeyConstraint("repair_id", "unit", name="pk_spending"),
+    )
+    op.create_index("ix_spending_repository", "spending", ["repository_id", "at"])
+    op.create_table(
         "repositories",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("full_name", sa.Text(), nullable=False),
@@ -351,6 +363,7 @@ def downgrade() -> None:
     op.drop_table("tokens")
     op.drop_table("timeline")
     op.drop_table("repositories")
+    op.drop_table("spending")
     op.drop_table("repairs")
     op.drop_table("effects")
     op.drop_table("turns")

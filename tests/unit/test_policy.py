@@ -7,12 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.domain.budget import Spent, Unit
 from app.domain.finding import Finding, Remedy, Severity
-from app.domain.policy import Decision, History, Limits, Mode, Policy, Switch, Verdict, decide, min_mode
+from app.domain.knowledge import Track
+from app.domain.policy import (
+    Autonomy,
+    Check,
+    Decision,
+    History,
+    Limits,
+    Mode,
+    Policy,
+    Switch,
+    Verdict,
+    decide,
+    min_mode,
+)
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-EDIT = Remedy("edit_config")
+EDIT = Remedy("lower_batch_size")
 RERUN = Remedy("rerun_failed_jobs")
 ISSUE = Remedy("open_issue")
 FINDING = Finding(
@@ -33,6 +47,17 @@ def answer(
     **circumstances: Any,
 ) -> Decision:
     return decide(finding, remedy, policy, history or History(), NOW, **{"branch": "main", **circumstances})
+
+
+def pulls(count: int) -> dict[Unit, Spent]:
+    """As many in the last 24 hours, the first of them an hour ago."""
+    return {Unit.PULLS: Spent(count, NOW - HOUR)}
+
+
+WORN = History(
+    *(9, {Unit.PULLS: Spent(9, NOW), Unit.API_POINTS: Spent(9e9, NOW)}, 9, 9, NOW, NOW),
+    *((), 9, NOW, 9, 4711),
+)
 
 
 def stopped_by(decision: Decision) -> list[str]:
@@ -78,11 +103,11 @@ def stopped_by(decision: Decision) -> list[str]:
             "act",
             [],
         ),
-        ("an action's mode asks", {"policy": replace(AUTO, actions={"edit_config": Mode.PROPOSE})}, "ask", []),
-        ("an action can be off", {"policy": replace(AUTO, actions={"edit_config": Mode.OFF})}, "leave", ["mode"]),
+        ("an action's mode asks", {"policy": replace(AUTO, actions={"lower_batch_size": Mode.PROPOSE})}, "ask", []),
+        ("an action can be off", {"policy": replace(AUTO, actions={"lower_batch_size": Mode.OFF})}, "leave", ["mode"]),
         (
             "an action that is named has its own mode",
-            {"policy": Policy(mode=Mode.OBSERVE, actions={"edit_config": Mode.AUTO})},
+            {"policy": Policy(mode=Mode.OBSERVE, actions={"lower_batch_size": Mode.AUTO})},
             "act",
             [],
         ),
@@ -96,7 +121,7 @@ def stopped_by(decision: Decision) -> list[str]:
             "of a detector and an action the quieter mode counts",
             {
                 "policy": replace(
-                    AUTO, detectors={"pipeline_failure": Mode.AUTO}, actions={"edit_config": Mode.APPROVE}
+                    AUTO, detectors={"pipeline_failure": Mode.AUTO}, actions={"lower_batch_size": Mode.APPROVE}
                 )
             },
             "ask",
@@ -125,13 +150,13 @@ def stopped_by(decision: Decision) -> list[str]:
         ),
         ("open pulls are limited", {"history": History(open_pulls=3)}, "leave", ["open pulls"]),
         ("one more open pull is allowed", {"history": History(open_pulls=2)}, "act", []),
-        ("a re-run opens no pull", {"history": History(open_pulls=9, pulls_today=9), "remedy": RERUN}, "act", []),
-        ("an issue has no limit", {"history": History(9, 9, NOW, 9, 9, NOW, NOW), "remedy": ISSUE}, "act", []),
+        ("a re-run opens no pull", {"history": History(open_pulls=9, spent=pulls(9)), "remedy": RERUN}, "act", []),
+        ("an issue has no limit", {"history": WORN, "remedy": ISSUE}, "act", []),
         ("re-runs are limited", {"history": History(reruns_of_run=2), "remedy": RERUN}, "leave", ["re-runs per run"]),
         ("re-runs do not limit edits", {"history": History(reruns_of_run=2)}, "act", []),
         (
             "attempts are limited",
-            {"history": History(attempts_of_fingerprint=3)},
+            {"history": History(attempts_of_fingerprint=6)},
             "leave",
             ["attempts per fingerprint"],
         ),
@@ -146,7 +171,7 @@ def test_the_rules(sentence: str, given_: Mapping[str, Any], verdict: str, rules
 def test_everything_that_stops_is_shown_and_the_first_is_the_reason() -> None:
     decision = answer(
         policy=Policy(paused=True, protected_branches=("*",)),
-        history=History(open_pulls=9, pulls_today=9, attempts_of_fingerprint=9, switches=(APP_OFF, HERE_OFF)),
+        history=History(open_pulls=9, spent=pulls(9), attempts_of_fingerprint=9, switches=(APP_OFF, HERE_OFF)),
         stale="main has moved on",
         from_fork=True,
     )
@@ -158,7 +183,7 @@ def test_everything_that_stops_is_shown_and_the_first_is_the_reason() -> None:
 
 
 def test_a_limit_says_used_and_allowed_and_when_it_lets_go() -> None:
-    decision = answer(history=History(pulls_today=5, oldest_pull_today_at=NOW - HOUR))
+    decision = answer(history=History(spent=pulls(5)))
     (check,) = [check for check in decision.trace if not check.passed]
     assert check.detail == "5 of 5 fix pull requests were opened in 24 hours."
     assert check.resets_at == NOW + 23 * HOUR
@@ -170,9 +195,7 @@ def resets(decision: Decision) -> dict[str, datetime | None]:
 
 
 def test_each_limit_says_when_it_lets_go() -> None:
-    history = History(
-        pulls_today=5, oldest_pull_today_at=NOW - HOUR, attempts_of_fingerprint=3, oldest_attempt_at=NOW - 2 * HOUR
-    )
+    history = History(spent=pulls(5), attempts_of_fingerprint=6, oldest_attempt_at=NOW - 2 * HOUR)
     assert resets(answer(history=history)) == {
         "pulls per day": NOW + 23 * HOUR,
         "attempts per fingerprint": NOW + 22 * HOUR,
@@ -180,13 +203,13 @@ def test_each_limit_says_when_it_lets_go() -> None:
 
 
 def test_what_time_alone_does_not_lift_says_no_time() -> None:
-    history = History(open_pulls=3, pulls_today=5, oldest_pull_today_at=NOW - HOUR)
+    history = History(open_pulls=3, spent=pulls(5))
     assert resets(answer(history=history)) == {"open pulls": None, "pulls per day": NOW + 23 * HOUR}
 
 
 def test_a_limit_of_nothing_never_lets_go() -> None:
     policy = replace(AUTO, limits=Limits(pulls_per_day=0))
-    decision = answer(policy=policy, history=History(oldest_pull_today_at=NOW - HOUR))
+    decision = answer(policy=policy, history=History(spent=pulls(0)))
     assert resets(decision) == {"pulls per day": None}
 
 
@@ -199,9 +222,11 @@ def test_the_cooldown_runs_from_the_disproof() -> None:
 
 def test_the_mode_says_where_it_comes_from() -> None:
     policy = Policy(
-        mode=Mode.AUTO, actions={"edit_config": Mode.PROPOSE}, origin={"actions.edit_config": ".github/heal.yml"}
+        mode=Mode.AUTO,
+        actions={"lower_batch_size": Mode.PROPOSE},
+        origin={"actions.lower_batch_size": ".github/heal.yml"},
     )
-    assert "propose (actions.edit_config in .github/heal.yml)" in answer(policy=policy).trace[7].detail
+    assert "propose (actions.lower_batch_size in .github/heal.yml)" in answer(policy=policy).trace[7].detail
     assert "observe (mode in the defaults)" in answer(policy=Policy()).reason
 
 
@@ -229,6 +254,68 @@ def test_nobody_is_called_where_we_would_only_have_looked(circumstances: Mapping
     assert decision.reason not in ("Every remedy was tried.", "No remedy is known.")
 
 
+def told(decision: Decision, rule: str) -> Check:
+    return next(check for check in decision.trace if check.rule == rule)
+
+
+def test_a_breaker_opens_after_failed_proofs_and_closes_by_itself() -> None:
+    twice, thrice = History(failures_in_row=2, failed_at=NOW), History(failures_in_row=3, failed_at=NOW)
+    assert answer(history=twice).verdict is Verdict.ACT
+    assert (answer(history=thrice).verdict, told(answer(history=thrice), "breaker").resets_at) == ("leave", NOW + HOUR)
+    assert answer(history=replace(thrice, failed_at=NOW - HOUR)).verdict is Verdict.ACT
+    again = replace(thrice, failures_in_row=5, failed_at=NOW - HOUR)
+    assert told(answer(history=again), "breaker").resets_at == NOW + 3 * HOUR
+    assert answer(history=thrice, asked=True).verdict is Verdict.ACT
+    assert answer(ISSUE, history=thrice).verdict is Verdict.ACT
+    never = replace(AUTO, limits=Limits(breaker_after=0))
+    assert answer(policy=never, history=thrice).verdict is Verdict.ACT
+
+
+def test_what_people_closed_twice_is_left_until_somebody_asks() -> None:
+    closed = History(closed_unmerged=2)
+    assert stopped_by(answer(history=closed)) == ["muted"]
+    assert "/heal retry" in answer(history=closed).reason
+    assert answer(history=closed, asked=True).verdict is Verdict.ACT
+    assert answer(history=History(closed_unmerged=1)).verdict is Verdict.ACT
+
+
+def test_one_cause_is_repaired_in_one_place() -> None:
+    assert stopped_by(answer(history=History(twin=12))) == ["one cause"]
+    assert "Incident 12" in answer(history=History(twin=12)).reason
+    assert answer(RERUN, history=History(twin=12)).verdict is Verdict.ACT
+
+
+def test_a_budget_is_not_overdrawn() -> None:
+    costs = {Unit.GPU_MINUTES: 60.0}
+    spent = History(spent={Unit.GPU_MINUTES: Spent(200.0, NOW - HOUR)})
+    tight = answer(history=spent, costs=costs)
+    assert stopped_by(tight) == ["budget: gpu minutes"]
+    assert told(tight, "budget: gpu minutes").resets_at == NOW + 23 * HOUR
+    assert answer(history=spent, costs={Unit.GPU_MINUTES: 40.0}).verdict is Verdict.ACT
+    assert told(answer(history=spent, costs={Unit.GPU_MINUTES: 999.0}), "budget: gpu minutes").resets_at is None
+    assert answer(ISSUE, history=spent, costs=costs).verdict is Verdict.ACT
+
+
+def test_workflow_files_are_changed_by_themselves_only_where_the_action_is_named() -> None:
+    update = Remedy("update_workflow")
+    assert (answer(update).verdict, stopped_by(answer(update))) == ("ask", ["workflow files"])
+    assert answer(update, replace(AUTO, actions={"update_workflow": Mode.AUTO})).verdict is Verdict.ACT
+
+
+def test_a_repair_that_was_taken_back_is_asked_for_until_it_has_held_twice() -> None:
+    reverted = Track(proven=5, failed=1, reverted_at=NOW - HOUR)
+    assert stopped_by(answer(history=History(tracks={"lower_batch_size": reverted}))) == ["autonomy"]
+    assert answer(RERUN, history=History(tracks={"lower_batch_size": reverted})).verdict is Verdict.ACT
+    held = replace(reverted, since_revert=2)
+    assert answer(history=History(tracks={"lower_batch_size": held})).verdict is Verdict.ACT
+    bold = replace(AUTO, autonomy=Autonomy(lower_after_revert=False))
+    assert answer(policy=bold, history=History(tracks={"lower_batch_size": reverted})).verdict is Verdict.ACT
+
+
+def test_a_secret_is_never_rotated_without_a_person() -> None:
+    assert answer(Remedy("rotate_secret"), replace(AUTO, actions={"rotate_secret": Mode.AUTO})).verdict is Verdict.ASK
+
+
 modes = st.sampled_from(Mode)
 moments = st.none() | st.integers(0, 48).map(lambda hours: NOW - hours * HOUR)
 counts = st.integers(0, 6)
@@ -236,14 +323,27 @@ policies = st.builds(
     Policy,
     mode=modes,
     detectors=st.dictionaries(st.sampled_from(["pipeline_failure", "other"]), modes),
-    actions=st.dictionaries(st.sampled_from(["edit_config", "rerun_failed_jobs", "open_issue"]), modes),
+    actions=st.dictionaries(st.sampled_from(["lower_batch_size", "rerun_failed_jobs", "open_issue"]), modes),
     limits=st.builds(Limits, counts, counts, counts, counts, st.sampled_from([0, 3600])),
     protected_branches=st.sampled_from([(), ("main",), ("release/*",)]),
     min_confidence=st.sampled_from([0.0, 0.7, 1.0]),
     paused=st.booleans(),
 )
+tracks = st.builds(Track, counts, counts, moments, counts, counts, counts)
 histories = st.builds(
-    History, counts, counts, moments, counts, counts, moments, moments, st.sampled_from([(), (APP_OFF,), (HERE_OFF,)])
+    History,
+    open_pulls=counts,
+    spent=st.dictionaries(st.sampled_from(Unit), st.builds(Spent, st.floats(0, 1e5), moments)),
+    reruns_of_run=counts,
+    attempts_of_fingerprint=counts,
+    oldest_attempt_at=moments,
+    disproven_at=moments,
+    switches=st.sampled_from([(), (APP_OFF,), (HERE_OFF,)]),
+    failures_in_row=counts,
+    failed_at=moments,
+    closed_unmerged=counts,
+    twin=st.none() | st.just(3),
+    tracks=st.dictionaries(st.sampled_from(["lower_batch_size", "rerun_failed_jobs"]), tracks),
 )
 remedies = st.sampled_from([None, EDIT, RERUN, ISSUE])
 branches = st.sampled_from(["main", "release/1", "feature"])
@@ -260,8 +360,8 @@ def test_a_stricter_mode_is_never_bolder(
         replace(policy, mode=min_mode(policy.mode, mode)),
         replace(policy, detectors={**policy.detectors, "pipeline_failure": min_mode(
             policy.detectors.get("pipeline_failure", policy.mode), mode)}),
-        replace(policy, actions={**policy.actions, "edit_config": min_mode(
-            policy.actions.get("edit_config", policy.mode), mode)}),
+        replace(policy, actions={**policy.actions, "lower_batch_size": min_mode(
+            policy.actions.get("lower_batch_size", policy.mode), mode)}),
     ):  # fmt: skip
         after = answer(remedy, stricter, history, branch=branch, stale=stale, from_fork=fork)
         assert BOLDNESS[after.verdict] <= BOLDNESS[before.verdict]
