@@ -27,7 +27,6 @@ FOLDER = ".github/workflows/"
 _MAX_DEPTH = 60
 _DEEP_LIST = re.compile(r"(?:-[ \t]+){30}")
 _KEPT = frozenset({"on", "if", "needs", "continue-on-error", "secrets"})  # keys whose values are never changed
-_NO_SPECIAL = re.compile(r"[^'\"\\\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +90,16 @@ class Workflow:
     def put(self, path: Path, value: str) -> None:
         """Another value for a scalar, in the quotes that it had."""
         node = self._scalar(path)
-        raw = self.text[node.start_mark.index : node.end_mark.index]
-        quote = raw[:1] if raw[:1] in ("'", '"') else ""
-        if node.style not in (None, "'", '"') or not _NO_SPECIAL.fullmatch(value):
+        unfit = {"'": "\n", '"': '\n\\"', None: "\n"}.get(node.style)
+        if unfit is None or any(character in value for character in unfit):
             raise Malformed(f"{dotted(path)} in {self.path} is written in a way that is not edited")
-        self._replace(node.start_mark.index, node.end_mark.index, f"{quote}{value}{quote}")
-        _set(self.data, path, _plain(f"{quote}{value}{quote}"))
+        quote = node.style or ""
+        literal = quote + (value.replace("'", "''") if quote == "'" else value) + quote
+        self._replace(node.start_mark.index, node.end_mark.index, literal)
+        new = _plain(literal)
+        if new[1] != value:
+            raise Malformed(f"{value!r} needs quotes at {dotted(path)} in {self.path}")
+        _set(self.data, path, new)
 
     def swap(self, path: Path, old: str, new: str) -> None:
         """`old` becomes `new` wherever it stands in a scalar, as it is written there."""
@@ -154,7 +157,7 @@ class Workflow:
         if not isinstance(steps, SequenceNode) or steps.flow_style or dash is None:
             raise Malformed(f"the steps of {job.id} in {self.path} are written in a way that is not edited")
         self._replace(line, line, self._indented(block, len(dash[1]), line))
-        _get(self.data, (*job.path, "steps")).insert(index, data_of(block)[0])
+        _get(self.data, (*job.path, "steps")).insert(index, data_of(block.rstrip("\n") + "\n")[0])
 
     def finish(self) -> FileEdit:
         """Raises Malformed where something else would change, too."""

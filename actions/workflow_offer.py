@@ -68,8 +68,7 @@ def reviewed(plan: Plan, incident: Incident, tools: Tools) -> Plan:
 def worse(edit: FileEdit, check: WorkflowCheck | None) -> str:
     """Which fault `edit` would bring, in one sentence; "" for none.
 
-    What could not be judged before (no YAML, or against the schema) must be judged well after; what the scanner then
-    finds has been there before.
+    The schema must be kept in any case. What the scanner finds in a file that could not be read before has been there.
     """
     if check is None:
         return "no workflow file is changed, because nothing is set up to judge it"
@@ -78,11 +77,14 @@ def worse(edit: FileEdit, check: WorkflowCheck | None) -> str:
         after = check.faults(edit.path, edit.after or "")
     except Refused as error:
         return str(error)
-    known = Counter(fault.rule for fault in before)
-    broken = any(fault.rule in _UNJUDGED for fault in before)
     for fault in after:
-        judged = fault.rule in _UNJUDGED or not broken
-        if judged and known[fault.rule] == 0:
+        if fault.rule in _UNJUDGED:
+            return f"{edit.path} would not be valid: {told(fault)}"
+    if any(fault.rule in _UNJUDGED for fault in before):
+        return ""
+    known = Counter(fault.rule for fault in before)
+    for fault in after:
+        if known[fault.rule] == 0:
             return f"{edit.path} would have a new fault: {told(fault)}"
         known[fault.rule] -= 1
     return ""

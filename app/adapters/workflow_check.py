@@ -56,7 +56,10 @@ class WorkflowJudges:
 
     def _by_schema(self, home: Path, file: Path) -> Iterator[Fault]:
         command = [sys.executable, "-I", "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
-        _, out = self._run([*command, "--output-format", "json", "--color", "never", str(file)], home)
+        code, out = self._run([*command, "--output-format", "json", "--color", "never", str(file)], home)
+        if code == 1 and not out:
+            yield Fault(SYNTAX, "the judge of the schema breaks on this file")  # one that contains itself, say
+            return
         answer = _parsed(out, "check-jsonschema")
         if not isinstance(answer, dict) or answer.get("status") not in ("ok", "fail"):
             raise Unreachable("check-jsonschema gave no verdict")
