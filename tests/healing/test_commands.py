@@ -235,9 +235,22 @@ def test_reject_and_retry_repair_once(world: World) -> None:
     assert [pull.state for pull in world.forge.pulls.values()] == ["open"]
 
 
-def test_a_revert_is_offered_only_where_the_action_may_act_by_itself(world: World) -> None:
+def test_a_revert_is_asked_for_where_heal_yml_says_so(world: World) -> None:
     world.merged_fix()
-    world.forge.push("main", {".github/heal.yml": "version: 1\nmode: auto\nactions: {edit_config: approve}\n"})
+    world.forge.push("main", {".github/heal.yml": "version: 1\nmode: auto\nactions: {revert_repair: approve}\n"})
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert len(world.forge.pulls) == 1
+    assert world.incident().state is State.AWAITING_APPROVAL
+    world.say("approve")
+    world.drain()
+    assert [pull.head_branch.endswith("-revert") for pull in world.forge.pulls.values()] == [False, True]
+    assert world.incident().state is State.ESCALATED
+
+
+def test_a_revert_that_heal_yml_forbids_is_not_offered(world: World) -> None:
+    world.merged_fix()
+    world.forge.push("main", {".github/heal.yml": "version: 1\nmode: auto\nactions: {revert_repair: 'off'}\n"})
     world.fail(OUT_OF_MEMORY)
     world.drain()
     assert len(world.forge.pulls) == 1
