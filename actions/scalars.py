@@ -1,10 +1,11 @@
-"""Numbers in YAML, TOML and JSON files: where they stand, and how to change them without touching anything else."""
+"""Settings in YAML, TOML and JSON files: where they stand, and how to change them without touching anything else."""
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from enum import StrEnum
 from itertools import accumulate
 from typing import Any
 
@@ -24,47 +25,130 @@ _MAX_DEPTH = 100
 _DEEP_LIST = re.compile(r"(?:-[ \t]+){50}")
 _PROBE = "987654321"
 _NUMBER = r"[+-]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?"
+_STRING = r'"(?:[^"\\\n]|\\.){0,500}"|\'[^\'\n]{0,500}\''
 _PLAIN_NUMBER = re.compile(_NUMBER)
 _PARTS = re.compile(r"(?P<sign>[+-]?)(?P<mantissa>[0-9_]*\.?[0-9_]*)(?:(?P<e>[eE])(?P<exponent>[+-]?[0-9]+))?")
 
 
+class Kind(StrEnum):
+    """What is written at a setting. Only the first four can be changed."""
+
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    NULL = "null"
+    TEXT = "text"  # with its quotes, if it has any
+    OTHER = "other"  # an interpolation, an expression, a number that others share
+
+
+NUMBERS = frozenset({Kind.NUMBER})
+ANY = frozenset(Kind)
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A number as written: `text[start:end] == literal`, under `path` in the parsed file."""
+    """A setting as written: `text[start:end] == literal`, under `path` in the parsed file.
+
+    Its key begins at `key_start`. `handed_on` where it is no setting of the file but an argument that code passes on.
+    """
 
     path: Path
     literal: str
     start: int
     end: int
+    kind: Kind = Kind.NUMBER
+    key_start: int = -1
+    handed_on: bool = False
 
     @property
     def key(self) -> str:
         return str(self.path[-1])
 
     @property
+    def word(self) -> str:
+        return word(self.key)
+
+    @property
     def name(self) -> str:
         return ".".join(str(part) for part in self.path)
 
 
-def find(file: str, text: str, keys: frozenset[str]) -> list[Scalar]:
-    """The plain numbers under one of `keys`, in the order of the file. Raises Malformed for a file it cannot read."""
-    return _find_yaml(text, keys) if file.endswith((".yaml", ".yml")) else _find_by_probe(file, text, keys)
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """A setting that is not there yet, to stand beside one that is."""
+
+    beside: Scalar
+    key: str
+    literal: str
+
+    @property
+    def path(self) -> Path:
+        return (*self.beside.path[:-1], self.key)
 
 
-def rewrite(file: str, text: str, changes: Mapping[Scalar, str]) -> str:
+def word(key: str) -> str:
+    """A key without its notation: `--batch-size` and `BATCH_SIZE` are `batch_size`."""
+    return key.lstrip("-").replace("-", "_").lower()
+
+
+def find(file: str, text: str, keys: frozenset[str], kinds: frozenset[Kind] = NUMBERS) -> list[Scalar]:
+    """What stands under one of `keys`, in the order of the file; of numbers the plain ones.
+
+    Raises Malformed for a file it cannot read.
+    """
+    found = _find_yaml(text, keys) if file.endswith((".yaml", ".yml")) else _find_by_probe(file, text, keys)
+    return [scalar for scalar in found if scalar.kind in kinds]
+
+
+def rewrite(file: str, text: str, changes: Mapping[Scalar, str], additions: Sequence[Addition] = ()) -> str:
     """`text` with new literals at those places, checked by parsing: nothing else may have changed its value.
 
     Raises Malformed if something else would change.
     """
-    new = text
-    for scalar in sorted(changes, key=lambda scalar: scalar.start, reverse=True):
+    before = _leaves(file, text)
+    expected = {scalar.path for scalar, literal in changes.items() if not _equal(scalar.literal, literal)}
+    expected |= {addition.path for addition in additions}
+    for inline in (False, True):
+        new = splice(file, text, changes, [_insertion(file, text, addition, inline) for addition in additions])
+        try:
+            if {path for path, _ in before ^ _leaves(file, new)} == expected:
+                return new
+        except Malformed:
+            if inline:
+                raise
+    named = ", ".join([scalar.name for scalar in changes] + [addition.key for addition in additions])
+    raise Malformed(f"{file} cannot be changed at {named} alone")
+
+
+def splice(file: str, text: str, changes: Mapping[Scalar, str], insertions: Sequence[tuple[int, str]]) -> str:
+    """`text` with the literals replaced and the insertions made, all places as in `text`."""
+    for scalar in changes:
         if text[scalar.start : scalar.end] != scalar.literal:
             raise Malformed(f"{scalar.name} is not where it was in {file}")
-        new = new[: scalar.start] + changes[scalar] + new[scalar.end :]
-    expected = {scalar.path for scalar, literal in changes.items() if _value(scalar.literal) != _value(literal)}
-    if {path for path, _ in _leaves(file, text) ^ _leaves(file, new)} != expected:
-        raise Malformed(f"{file} cannot be changed at {', '.join(scalar.name for scalar in changes)} alone")
-    return new
+    parts = [(s.start, s.end, literal if s.literal else f" {literal}") for s, literal in changes.items()]
+    parts += [(at, at, inserted) for at, inserted in insertions]
+    for start, end, literal in sorted(parts, reverse=True):
+        text = text[:start] + literal + text[end:]
+    return text
+
+
+def _insertion(file: str, text: str, addition: Addition, inline: bool) -> tuple[int, str]:
+    """Where a new setting goes, and how it is written: on a line of its own, or behind its neighbour on the same."""
+    beside = addition.beside
+    if file.endswith(".json"):
+        gap = re.search(r"[ \t\r\n]*$", text[: beside.key_start])
+        colon = re.match(r'"[^"]*"(\s*:\s*)', text[beside.key_start : beside.start + 1])
+        written = f'"{addition.key}"{colon[1] if colon else ": "}{addition.literal},{(gap[0] if gap else "") or " "}'
+        return beside.key_start, written
+    equals = ": " if file.endswith((".yaml", ".yml")) else " = "
+    if inline:
+        return beside.end, f", {addition.key}{equals}{addition.literal}"
+    line_start = text.rfind("\n", 0, beside.key_start) + 1
+    margin = re.sub(r"[^ \t]", " ", text[line_start : beside.key_start])
+    line_end = text.find("\n", beside.end)
+    crlf = "\r\n" if "\r\n" in text else "\n"
+    if line_end < 0:
+        return len(text), f"{crlf}{margin}{addition.key}{equals}{addition.literal}"
+    return line_end + 1, f"{margin}{addition.key}{equals}{addition.literal}{crlf}"
 
 
 def is_whole(literal: str) -> bool:
@@ -115,19 +199,42 @@ def _shift(exponent: str, by: int) -> str:
     return sign + str(abs(number)).zfill(len(exponent.lstrip("+-")))
 
 
-def _value(literal: str) -> Decimal:
-    return Decimal(literal.replace("_", ""))
+def _equal(one: str, other: str) -> bool:
+    if _PLAIN_NUMBER.fullmatch(one) and _PLAIN_NUMBER.fullmatch(other):
+        return Decimal(one.replace("_", "")) == Decimal(other.replace("_", ""))
+    return one == other
 
 
 def _find_yaml(text: str, keys: frozenset[str]) -> list[Scalar]:
     found = []
-    for path, node in _walk(_compose(text)):
-        if path and path[-1] in keys and node.style is None and _PLAIN_NUMBER.fullmatch(node.value):
-            start, end = node.start_mark.index, node.end_mark.index
+    for path, key, node in _walk(_compose(text)):
+        if key is None or word(str(path[-1])) not in keys:
+            continue
+        start, end = node.start_mark.index, node.end_mark.index
+        if node.style is None and not node.value:
+            colon = re.match(r"[ \t]*:", text[key.end_mark.index :])
+            start = end = key.end_mark.index + (colon.end() if colon else 0)
+        elif node.style is None:
+            start = end - len(node.value)
             if text[start:end] != node.value:
                 raise Malformed("the positions in this YAML file cannot be trusted")
-            found.append(Scalar(path, node.value, start, end))
+        elif node.style not in "'\"" or node.anchor:
+            continue
+        kind = _yaml_kind(node, text)
+        found.append(Scalar(path, text[start:end], start, end, kind, key.start_mark.index))
     return found
+
+
+def _yaml_kind(node: ScalarNode, text: str) -> Kind:
+    if "${" in node.value or (node.anchor and f"*{node.anchor}" in text):
+        return Kind.OTHER
+    if node.style is not None:
+        return Kind.TEXT
+    if _PLAIN_NUMBER.fullmatch(node.value):
+        return Kind.NUMBER
+    if node.value.lower() in ("true", "false", "yes", "no", "on", "off"):
+        return Kind.BOOLEAN
+    return Kind.NULL if node.value in ("", "~", "null", "Null", "NULL") else Kind.TEXT
 
 
 def _compose(text: str) -> list[Node]:
@@ -141,48 +248,53 @@ def _compose(text: str) -> list[Node]:
         raise Malformed(f"not YAML: {type(error).__name__}") from error
 
 
-def _walk(documents: list[Node]) -> Iterator[tuple[Path, ScalarNode]]:
-    """Every scalar once, in the order of the file: an alias leads to a node that was already seen."""
+def _walk(documents: list[Node]) -> Iterator[tuple[Path, ScalarNode | None, ScalarNode]]:
+    """Every scalar once with its key, in the order of the file: an alias leads to a node that was already seen."""
     seen: set[int] = set()
-    waiting: list[tuple[Path, Node]] = [((), node) for node in reversed(documents)]
+    waiting: list[tuple[Path, ScalarNode | None, Node]] = [((), None, node) for node in reversed(documents)]
     if len(documents) > 1:
-        waiting = [((number,), node) for number, node in reversed(list(enumerate(documents)))]
+        waiting = [((number,), None, node) for number, node in reversed(list(enumerate(documents)))]
     while waiting:
-        path, node = waiting.pop()
+        path, name, node = waiting.pop()
         if id(node) in seen:
             continue
         seen.add(id(node))
         if isinstance(node, MappingNode):
-            inner = [((*path, str(key.value)), value) for key, value in node.value if isinstance(key, ScalarNode)]
+            inner = [((*path, str(key.value)), key, value) for key, value in node.value if isinstance(key, ScalarNode)]
             waiting.extend(reversed(inner))
         elif isinstance(node, SequenceNode):
-            waiting.extend(reversed([((*path, number), item) for number, item in enumerate(node.value)]))
+            waiting.extend(reversed([((*path, number), None, item) for number, item in enumerate(node.value)]))
         elif isinstance(node, ScalarNode):
-            yield path, node
+            yield path, name, node
 
 
 def _find_by_probe(file: str, text: str, keys: frozenset[str]) -> list[Scalar]:
-    """Candidates by pattern; each is kept only if the parser agrees that this number is the value of that key."""
+    """Candidates by pattern; each is kept only if the parser agrees that this is the value of that key."""
     before = _leaves(file, text)
-    names = "|".join(sorted(re.escape(key) for key in keys))
-    pattern = rf'"(?:{names})"\s*:\s*' if file.endswith(".json") else rf"(?<![\w-])[\"']?(?:{names})[\"']?[ \t]*=[ \t]*"
+    names = "|".join(sorted(re.escape(key).replace("_", "[_-]") for key in keys))
+    pattern = (
+        rf'"(?i:{names})"\s*:\s*' if file.endswith(".json") else rf"(?<![\w-])[\"']?(?i:{names})[\"']?[ \t]*=[ \t]*"
+    )
+    value = rf"(?P<number>{_NUMBER})(?![\w.+-])|(?P<boolean>true|false)\b|(?P<null>null)\b|(?P<text>{_STRING})"
     found = []
-    for number, match in enumerate(re.finditer(rf"{pattern}(?P<number>{_NUMBER})(?![\w.+-])", text)):
+    for number, match in enumerate(re.finditer(rf"{pattern}(?P<value>{value})", text)):
         if number >= _MAX_MATCHES:
-            raise Malformed(f"more than {_MAX_MATCHES} numbers fit")
-        start, end = match.span("number")
+            raise Malformed(f"more than {_MAX_MATCHES} settings fit")
+        start, end = match.span("value")
         try:
             changed = {path for path, _ in before ^ _leaves(file, text[:start] + _PROBE + text[end:])}
         except Malformed:
             continue
-        if len(changed) == 1 and (path := changed.pop()) and path[-1] in keys:
-            found.append(Scalar(path, match["number"], start, end))
+        if len(changed) == 1 and (path := changed.pop()) and word(str(path[-1])) in keys:
+            kind = next(kind for kind in (Kind.NUMBER, Kind.BOOLEAN, Kind.NULL, Kind.TEXT) if match[kind.value])
+            kind = Kind.OTHER if "${" in match["value"] else kind
+            found.append(Scalar(path, match["value"], start, end, kind, match.start()))
     return found
 
 
 def _leaves(file: str, text: str) -> set[tuple[Path, str]]:
     if file.endswith((".yaml", ".yml")):
-        return {(path, f"{node.tag} {node.value}") for path, node in _walk(_compose(text))}
+        return {(path, f"{node.tag} {node.value}") for path, _, node in _walk(_compose(text))}
     try:
         data = json.loads(text) if file.endswith(".json") else load_toml(text)
         return set(_flat(data))
@@ -197,3 +309,29 @@ def _flat(data: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
         return
     for key, value in inner:
         yield from _flat(value, (*path, key))
+
+
+def defaults(text: str) -> dict[str, str] | None:
+    """The `defaults` list of a composed configuration: group → option, "" → a file beside. None without such a list."""
+    if not re.search(r"(?m)^defaults[ \t]*:", text):
+        return None
+    try:
+        documents = _compose(text)
+    except Malformed:
+        return None
+    if len(documents) != 1 or not isinstance(documents[0], MappingNode):
+        return None
+    found: dict[str, str] = {}
+    for key, value in documents[0].value:
+        if isinstance(key, ScalarNode) and key.value == "defaults" and isinstance(value, SequenceNode):
+            for item in value.value:
+                if isinstance(item, ScalarNode) and item.value != "_self_":
+                    group, _, option = item.value.partition("@")[0].strip("/").rpartition("/")
+                    found[group] = option
+                elif isinstance(item, MappingNode):
+                    for group_node, option_node in item.value:
+                        if isinstance(group_node, ScalarNode) and isinstance(option_node, ScalarNode):
+                            group = re.sub(r"^(?:override |optional )*", "", group_node.value).partition("@")[0]
+                            found[group.strip("/")] = option_node.value
+            return found
+    return None

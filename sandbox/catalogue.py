@@ -31,7 +31,7 @@ SCENARIOS = (
     Scenario(
         name="oversized-batch",
         title="the training batch does not fit the runner's memory",
-        healed_by="edit_config",
+        healed_by="lower_batch_size",
     ),
     Scenario(
         name="unresolvable-pins",
@@ -53,7 +53,7 @@ SCENARIOS = (
     Scenario(
         name="diverging-training",
         title="the learning rate makes training diverge to NaN",
-        healed_by="edit_config",
+        healed_by="tune_divergence",
     ),
     Scenario(
         name="genuine-bug",

@@ -121,11 +121,12 @@ def stage(
     resolver: Resolver | None = None,
     attempt: int = 1,
     status: str = "completed",
+    log: bytes | None = b"",
 ) -> Stage:
     repository = Repository(7, "acme/trainer", 70)
     forge = MemoryForge(repository, now=lambda: NOW)
     sha = forge.push("main", {WORKFLOW: "on: push\n", **(files or {})}, at=NOW)
-    run = forge.add_run(head_sha=sha, head_branch="main", jobs=[forge.job("train")], status=status)
+    run = forge.add_run(head_sha=sha, head_branch="main", jobs=[forge.job("train", log=log)], status=status)
     finding = Finding(
         detector="pipeline_failure",
         kind="host_oom",

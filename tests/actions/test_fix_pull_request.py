@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.edit_config import EditConfig
 from actions.fix_pull_request import forbidden, propose, restored, withdraw
+from actions.tune_divergence import TuneDivergence
 from app.domain.errors import LeaseLost
 from app.domain.outcome import Conclusion, Outcome
 from app.domain.policy import Policy
@@ -14,9 +14,9 @@ from app.domain.repair import FileEdit, Plan, Repair
 from app.ports.plugins import Tools
 from tests.actions.stage import Stage, crash_everywhere, stage
 
-action = EditConfig()
-RATE = {"recipe": "lower_learning_rate", "factor": 10}
-LOWER = {"recipe": "lower_learning_rate", "factor": 100}
+action = TuneDivergence()
+RATE = {"means": "lower_rate", "factor": 10}
+LOWER = {"means": "lower_rate", "factor": 100}
 CONFIG = "# settings\nname: sgd\nepochs: 3\nlr: 0.5   # high\nseed: 7\nlast: 1"
 FIXED = CONFIG.replace("0.5", "0.05")
 

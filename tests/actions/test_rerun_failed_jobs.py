@@ -138,7 +138,7 @@ def _after(at: Stage, *repairs: Repair) -> Stage:
         ({"run_id": 7}, False),
         ({"applied_at": None, "state": RepairState.SKIPPED}, False),
         ({"verb": Verb.UNDO}, False),
-        ({"remedy": Remedy("edit_config")}, False),
+        ({"remedy": Remedy("lower_batch_size")}, False),
     ],
 )
 def test_the_second_try_of_a_run_is_made_with_debug_logging(more: dict[str, Any], debug: bool) -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 RIGHT = {
     "flaky-download": ("network_transient", "rerun_failed_jobs"),
-    "oversized-batch": ("host_oom", "edit_config (pull request #1)"),
+    "oversized-batch": ("host_oom", "lower_batch_size (pull request #1)"),
     "unresolvable-pins": ("dependency_resolution_conflict", "pin_dependency (pull request #1)"),
-    "diverging-training": ("nan_loss", "edit_config (pull request #1)"),
+    "diverging-training": ("nan_loss", "tune_divergence (pull request #1)"),
     "genuine-bug": ("test_assertion_failure", "left alone, told in issue #1"),
 }
 DEMO = [sys.executable, "-m", "app.cli", "demo", "--port", "0"]

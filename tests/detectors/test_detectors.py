@@ -51,8 +51,9 @@ def test_a_finding_says_where_and_what():
     assert (finding.kind, finding.subject, finding.job) == ("host_oom", "train / train (3.11)", "train (3.11)")
     assert finding.severity is Severity.HIGH
     assert [(rung.action, dict(rung.params)) for rung in finding.ladder] == [
-        ("edit_config", {"recipe": "lower_batch_size", "factor": 2}),
-        ("edit_config", {"recipe": "lower_batch_size", "factor": 4}),
+        ("lower_batch_size", {"factor": 2}),
+        ("lower_batch_size", {"factor": 4}),
+        ("lower_batch_size", {"means": "gradient_checkpointing"}),
         ("open_issue", {}),
     ]
 

@@ -12,7 +12,7 @@ from app.healing.configuration import OWNER, REPOSITORY, Configured, explain, js
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 DETECTORS = ("pipeline_failure", "dependency_conflict")
-ACTIONS = ("rerun_failed_jobs", "edit_config", "pin_dependency", "open_issue")
+ACTIONS = ("rerun_failed_jobs", "lower_batch_size", "pin_dependency", "open_issue")
 
 FULL = """\
 version: 1
@@ -21,7 +21,7 @@ detectors:
   pipeline_failure: approve
   dependency_conflict: {mode: auto, min_confidence: 0.9}
 actions:
-  edit_config: propose
+  lower_batch_size: propose
   rerun_failed_jobs: off
 limits:
   open_pulls: 1
@@ -56,7 +56,7 @@ def test_every_key_is_read() -> None:
     assert policy.mode is Mode.AUTO
     assert policy.detectors == {"pipeline_failure": Mode.APPROVE, "dependency_conflict": Mode.AUTO}
     assert policy.confidence == {"dependency_conflict": 0.9}
-    assert policy.actions == {"edit_config": Mode.PROPOSE, "rerun_failed_jobs": Mode.OFF}
+    assert policy.actions == {"lower_batch_size": Mode.PROPOSE, "rerun_failed_jobs": Mode.OFF}
     assert policy.limits == Limits(1, 2, 0, 4, 1800)
     assert policy.protected_branches == ("release/*",)
     assert policy.protected_paths == (*Policy().protected_paths, "data/**")
@@ -66,14 +66,14 @@ def test_every_key_is_read() -> None:
 
 def test_the_repositorys_file_lies_over_the_owners_key_by_key() -> None:
     configured = read(
-        "version: 1\nmode: auto\nlimits: {open_pulls: 9}\nactions: {edit_config: auto}\n",
+        "version: 1\nmode: auto\nlimits: {open_pulls: 9}\nactions: {lower_batch_size: auto}\n",
         "version: 1\nmode: approve\nmin_confidence: 0.9\nlimits: {open_pulls: 1, cooldown: 1h}\n"
-        "actions: {edit_config: off, open_issue: auto}\n",
+        "actions: {lower_batch_size: off, open_issue: auto}\n",
     )
     policy = configured.policy
     assert (policy.mode, policy.min_confidence) == (Mode.AUTO, 0.9)
     assert (policy.limits.open_pulls, policy.limits.cooldown_s) == (9, 3600)
-    assert policy.actions == {"edit_config": Mode.AUTO, "open_issue": Mode.AUTO}
+    assert policy.actions == {"lower_batch_size": Mode.AUTO, "open_issue": Mode.AUTO}
     origins = {key: origin for key, _, origin in explain(configured)}
     assert origins["mode"] == REPOSITORY
     assert origins["min_confidence"] == origins["limits.cooldown"] == origins["actions.open_issue"] == OWNER
@@ -114,7 +114,7 @@ def test_explain_writes_values_as_the_file_would() -> None:
         ("version: 1\nlimits:\n  open_pull: 3\n", 3, 3, "did you mean 'open_pulls'?"),
         ("version: 1\ndetectors:\n  pipline_failure: auto\n", 3, 3, "did you mean 'pipeline_failure'?"),
         ("version: 1\ndetectors:\n  zzz: auto\n", 3, 3, "one of pipeline_failure, dependency_conflict"),
-        ("version: 1\nactions:\n  edit_confg: auto\n", 3, 3, "did you mean 'edit_config'?"),
+        ("version: 1\nactions:\n  lower_batch_sise: auto\n", 3, 3, "did you mean 'lower_batch_size'?"),
         ("version: 1\ndetectors:\n  pipeline_failure: {mode: auto, min_confidnce: 1}\n", 3, 34, "'min_confidence'?"),
         ("version: 1\ndetectors: [pipeline_failure]\n", 2, 12, "object"),
         ("mode: auto\n", 1, 1, "`version: 1` is missing"),

@@ -72,7 +72,7 @@ def test_the_kinds_that_may_be_named_are_those_the_bot_knows() -> None:
         ({"summary": "{host"}, "summary", "the braces do not fit"),
         ({"not_this": []}, "not_this", "at least 1 item"),
         ({"patterns": ["a"] * 6}, "patterns", "at most 5 items"),
-        ({"ladder": ["edit_config"]}, "ladder.0", "rerun_failed_jobs"),
+        ({"ladder": ["lower_batch_size"]}, "ladder.0", "rerun_failed_jobs"),
         ({"patterns": ["x" * 501]}, "patterns.0", "at most 500 characters"),
     ],
 )

@@ -41,7 +41,7 @@ FINDING = Finding(
             131, "MemoryError: Unable to allocate 1.20 GiB for an array with shape (512, 4096)", "Train", root=True
         ),
     ),
-    ladder=(Remedy("edit_config", {"key": "batch_size"}), Remedy("open_issue")),
+    ladder=(Remedy("lower_batch_size", {"key": "batch_size"}), Remedy("open_issue")),
     job="train",
 )
 INCIDENT = Incident(
@@ -87,7 +87,7 @@ DECIDED = {
     "verdict": "ask",
     "reason": "The mode is approve: a person decides.",
     "mode": "approve",
-    "action": "edit_config",
+    "action": "lower_batch_size",
     "rung": 0,
     "trace": [
         {"rule": "app switch", "passed": True, "detail": "The app's kill switch is off.", "resets_at": None},
@@ -120,7 +120,7 @@ ASKED = record(State.AWAITING_APPROVAL, ("decided", DECIDED), repairs=(replace(R
 HEALED = record(
     State.HEALED,
     ("decided", DECIDED),
-    ("applied", {"action": "edit_config", "title": "Opened pull request 12", "summary": "", "data": {}}),
+    ("applied", {"action": "lower_batch_size", "title": "Opened pull request 12", "summary": "", "data": {}}),
     ("proven", PROVEN),
     ("healed", {}),
     repairs=(replace(REPAIR, state=RepairState.PROVEN, approved_by="ada"),),
@@ -128,7 +128,7 @@ HEALED = record(
 ESCALATED = record(
     State.ESCALATED,
     ("decided", DECIDED),
-    ("applied", {"action": "edit_config", "title": "Opened pull request 12", "summary": "", "data": {}}),
+    ("applied", {"action": "lower_batch_size", "title": "Opened pull request 12", "summary": "", "data": {}}),
     ("disproven", {"reason": "the job 'train' failed again", "url": RUN_URL}),
     ("skipped", {"title": "batch_size is already 1", "summary": ""}),
     ("escalated", {"reason": "Every remedy was tried."}),
@@ -181,7 +181,7 @@ SAMPLES: dict[str, Callable[[], str]] = {
     "pull-disproven": lambda: pull(ESCALATED, replace(REPAIR, state=RepairState.DISPROVEN)),
     "issue": lambda: "\n\n".join(texts.issue_text(ESCALATED, MARK, DASHBOARD)),
     "why": lambda: texts.why_text(ASKED),
-    "reply": lambda: texts.reply_text("Approved by ada: edit_config starts now. `/heal why 42` says more."),
+    "reply": lambda: texts.reply_text("Approved by ada: lower_batch_size starts now. `/heal why 42` says more."),
     "config-broken": lambda: spoken(texts.config_check_text(PROBLEMS)),
     "config-valid": lambda: spoken(texts.config_check_text([])),
 }
@@ -259,7 +259,7 @@ def test_every_state_has_words() -> None:
 
 
 def test_a_proof_of_an_earlier_repair_does_not_prove_the_present_one() -> None:
-    told = record(State.VERIFYING, ("proven", PROVEN), ("applied", {"title": "Again", "action": "edit_config"}))
+    told = record(State.VERIFYING, ("proven", PROVEN), ("applied", {"title": "Again", "action": "lower_batch_size"}))
     assert "waiting for" in texts.pull_text(told, REPAIR, PLAN, DASHBOARD)[1]
 
 
@@ -434,7 +434,7 @@ def test_templates_mark_only_our_own_macros_as_rendered() -> None:
         ({}, ""),
         ({"runs": 1, "healed_by": "", "pull": None}, "Seen in 1 run before this one."),
         ({"runs": 3, "healed_by": "rerun_failed_jobs", "pull": None}, "last healed by `rerun_failed_jobs`."),
-        ({"runs": 3, "healed_by": "edit_config", "pull": 12}, "last healed by `edit_config` (pull request 12)."),
+        ({"runs": 3, "healed_by": "lower_batch_size", "pull": 12}, "last healed by `lower_batch_size` (pull request 12)."),
     ],
 )
 def test_what_helped_before_is_told(before: dict[str, Any], told: str) -> None:
