@@ -27,8 +27,8 @@ ELSEWHERE: dict[str, str] = {}
 
 
 def scenario_of(kind: str) -> Scenario | None:
-    """The plainest one that this action heals, or (of what only tells) in which it is the only one."""
-    fit = [s for s in SCENARIOS if s.healed_by == kind or (kind in SPEAKS and s.tries == (kind,))]
+    """The plainest one that this action heals, or in which it is the last."""
+    fit = [s for s in SCENARIOS if kind in (s.healed_by, *(s.tries or ())[-1:])]
     return min(fit, key=lambda s: (len(s.steps), len(s.tries or (kind,)), s.name), default=None)
 
 

@@ -17,6 +17,7 @@ NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 End = Literal["healed", "escalated", "observed", "dismissed", "recovered", "awaiting_approval"]
 Level = Literal["read", "write", "admin"]
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Cause = Annotated[str, Field(pattern=r"^(team:)?[a-z][a-z0-9_.-]*$")]
 Line = Annotated[str, Field(min_length=3, max_length=160, pattern=r"^[^\n|]+$")]
 
 
@@ -44,10 +45,11 @@ class PackageEntry(_Strict):
 
 
 class Step(_Strict):
-    """One thing that a person (or another bot) does. Exactly one of `wait`, `push`, `remove`, `pull`, `comment`,
-    `close`, `merge` or `rerun`; `login` is who, `branch` and `base` are where."""
+    """One thing that a person (or another bot) does, or that is waited for; `login` is who, `branch` and `base` are
+    where."""
 
     wait: End | None = None  # until the incident is in this state
+    noted: Word | None = None  # until the incident's timeline has an entry of this kind
     settle: bool = False  # until nothing is under way any more
     push: str | None = None  # the folder beside repository/ whose files are pushed to `branch`
     remove: list[str] = []  # paths that the same push removes
@@ -65,7 +67,7 @@ class Step(_Strict):
     def _one_thing(self) -> "Step":
         told = [
             name
-            for name in ("wait", "settle", "push", "pull", "comment", "close", "merge", "rerun")
+            for name in ("wait", "noted", "settle", "push", "pull", "comment", "close", "merge", "rerun")
             if getattr(self, name) not in (None, False)
         ]
         if len(told) != 1:
@@ -79,13 +81,13 @@ class Told(_Strict):
     """scenario.toml, as it is written."""
 
     title: Line
-    cause: Word
+    cause: Cause
     ends: End
     healed_by: Word | None = None
     tries: list[Word] | None = None
     left_alone: bool = False
     why: Line | None = None
-    also: list[Word] = []
+    also: list[Cause] = []
     permissions: dict[Word, Level] = {}
     packages: list[PackageEntry] = []
     after: dict[str, str | list[str]] = {}
@@ -105,8 +107,8 @@ class Told(_Strict):
             raise ValueError("the last of tries is what healed_by names")
         if (self.after or self.without) and self.ends != "healed":
             raise ValueError("[after] and [without] are of a fix branch that was proven: ends must be 'healed'")
-        if self.why and not self.left_alone:
-            raise ValueError("why tells why something is left alone")
+        if self.why and self.ends == "healed":
+            raise ValueError("why tells why something is not healed")
         return self
 
 

@@ -23,6 +23,7 @@ from tests.scenarios.catalogue import Scenario, Step
 WITHIN_S = 120.0
 POLL_S = 0.15
 CALM_S = 4.0  # a wrong end is believed when nothing has happened for so long
+RESTS = SETTLED | {State.AWAITING_APPROVAL}
 SPEAKS = frozenset({"open_issue", "notify"})  # actions that change nothing of the repository
 PROOFS = {action.kind: action.proves for action in actions.BUILTIN}
 PROMISES = ("end", "proof", "fix", "untouched", "twice", "undo")
@@ -240,7 +241,7 @@ def untouched(scenario: Scenario, seen: Seen) -> list[str]:
         *(["there is a pull request of the bot"] if seen.pulls else []),
         *(f"there is a branch {branch}" for branch in sorted(seen.branches - theirs)),
         *(["its tree is not what it was"] if seen.main != seen.before else []),
-        *([f"there are {seen.issues} issues"] if seen.issues > 1 else []),
+        *([f"there are {seen.issues} issues"] if seen.issues > 1 + len(scenario.also) else []),
         *(f"{action} was applied" for action in seen.applied if action not in SPEAKS),
     ]
 
@@ -262,6 +263,9 @@ def _take(bot: Stage, scenario: Scenario, step: Step) -> None:
     name = scenario.repository
     if step.wait:
         _wait(bot, scenario, frozenset({State(step.wait)}))
+    elif step.noted:
+        _until(f"{scenario.name} to be {step.noted}", lambda: _has(bot, scenario, str(step.noted)))
+        time.sleep(1 - time.time() % 1)  # GitHub tells times in whole seconds: what follows is later
     elif step.settle:
         _calm(bot, name)
     elif step.push is not None:
@@ -392,7 +396,7 @@ def _wait(bot: Stage, scenario: Scenario, wanted: frozenset[State]) -> None:
             return
         bot.redeliver_refused()  # the bot may have been down
         now = f"{state} {sorted(others)} {_busy(bot, scenario.repository)}"
-        if now != last or (state and state not in SETTLED) or _busy(bot, scenario.repository):
+        if now != last or (state and state not in RESTS) or _busy(bot, scenario.repository):
             calm_since, last = time.monotonic(), now
         if time.monotonic() - calm_since > CALM_S or time.monotonic() > deadline:
             came = str(state) if state else f"found were {', '.join(sorted(others)) or 'nothing'}"

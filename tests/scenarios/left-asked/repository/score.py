@@ -1,0 +1,3 @@
+from rankcraft import rank
+
+print(rank({"a": 0.2, "b": 0.9, "c": 0.5}))
