@@ -10,8 +10,8 @@ from actions.workflow_offer import PROOF, CannotSay
 from app.domain.errors import Malformed, Refused
 from app.domain.finding import Finding
 from app.domain.incident import Incident
-from app.domain.outcome import FAILED, Outcome
-from app.domain.repair import FileEdit, Look, Plan, Proof, Repair
+from app.domain.outcome import Outcome
+from app.domain.repair import FileEdit, Plan, Proof, Repair
 from app.ports.plugins import Tools
 from app.ports.workflows import WorkflowCheck
 
@@ -38,7 +38,7 @@ class UpdateParams(BaseModel):
 class UpdateWorkflow:
     kind = "update_workflow"
     Params: type[BaseModel] = UpdateParams
-    proves = Proof.OWN  # a workflow that could not be read has no jobs by whose names it could be proven
+    proves = Proof.FIX_BRANCH
 
     def plan(self, incident: Incident, params: UpdateParams, tools: Tools) -> Plan:
         means = params.means or _MEANS.get(incident.finding.kind)
@@ -57,30 +57,6 @@ class UpdateWorkflow:
 
     def apply(self, repair: Repair, params: UpdateParams, plan: Plan, tools: Tools) -> Outcome:  # noqa: ARG002
         return workflow_offer.offer(repair, plan, tools)
-
-    def look(self, repair: Repair, params: UpdateParams, tools: Tools) -> Look:  # noqa: ARG002
-        """The jobs that failed pass on the fix branch; where none was named, the whole run."""
-        data = repair.outcome.data if repair.outcome else {}
-        path = repair.intent.workflow_path or tools.incident.workflow_path
-        runs = [run for run in tools.forge.runs(head_sha=str(data["head_sha"])) if run.workflow_path == path]
-        if not runs or any(run.status != "completed" for run in runs):
-            return Look(None, "the workflow has not finished on the fix branch")
-        run = runs[0]
-        jobs = {job.name: job for job in tools.forge.jobs(run.id, run.attempt)}
-        seen = {"run_id": run.id, "attempt": run.attempt, "head_sha": run.head_sha}
-        if not jobs:
-            return Look(False, "the workflow still has no jobs that GitHub can run", run.url, data=seen)
-        names = [name for name in repair.intent.jobs or tools.incident.finding.failed_jobs if name in jobs] or list(
-            jobs
-        )
-        for name in names:
-            if jobs[name].conclusion in FAILED:
-                return Look(False, f"the job {name!r} failed again", jobs[name].url, data=seen)
-        passed = [name for name in names if jobs[name].conclusion == "success"]
-        if not passed:
-            return Look(None, f"the job {names[0]!r} was {jobs[names[0]].conclusion}", run.url)
-        told = ", ".join(passed)
-        return Look(True, f"the job {told!r} passed", jobs[passed[0]].url, data={**seen, "job": told})
 
     def undo(self, repair: Repair, tools: Tools) -> Outcome:
         return workflow_offer.take_back(repair, tools)

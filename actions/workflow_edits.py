@@ -97,7 +97,7 @@ class Workflow:
         literal = quote + (value.replace("'", "''") if quote == "'" else value) + quote
         self._replace(node.start_mark.index, node.end_mark.index, literal)
         new = _plain(literal)
-        if new[1] != value:
+        if not isinstance(new, tuple) or new[1] != value:
             raise Malformed(f"{value!r} needs quotes at {dotted(path)} in {self.path}")
         _set(self.data, path, new)
 

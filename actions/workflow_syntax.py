@@ -27,6 +27,7 @@ _NOT_OURS = frozenset({"on", "if", "needs", "continue-on-error", "secrets"})
 _KNOWN = frozenset({*_TOP, *_JOB, *_STEP}) - _NOT_OURS
 _COLON = re.compile(r"(?P<head>[ ]*(?:-[ ]+)?)(?P<key>[a-z][a-z-]*):(?P<value>[^\s:/].*)")
 _BLOCK = re.compile(r"[^#]*:\s*[|>][+-]?\d?\s*(?:#.*)?$")
+_KEPT_LINE = re.compile(r"\s*(?:-\s+)?(?:on|if|needs|continue-on-error|secrets)\s*:")
 _MOST_CANDIDATES = 60
 _MOST_JUDGED = 8
 
@@ -41,6 +42,8 @@ def mended(text: str, judge: Callable[[str], bool]) -> tuple[str, str]:
     meanings: list[tuple[Any, str, str]] = []
     judged = 0
     for new, mistake in _candidates(text):
+        if _moves_what_is_kept(text, new):
+            continue
         try:
             meaning = data_of(new)
         except Malformed:
@@ -56,6 +59,15 @@ def mended(text: str, judge: Callable[[str], bool]) -> tuple[str, str]:
         ways = ", ".join(mistake for _, _, mistake in meanings)
         raise Malformed(f"it can be mended in several ways: {ways}" if ways else "no plain mistake was found in it")
     return meanings[0][1], meanings[0][2]
+
+
+def _moves_what_is_kept(old: str, new: str) -> bool:
+    """Whether a line changed that starts the workflow, or says whether something runs or may fail.
+
+    Tabs are all expanded alike, so a line that begins with one stays where it is among its neighbours.
+    """
+    lines = zip(old.split("\n"), new.split("\n"), strict=True)
+    return any(line != other and _KEPT_LINE.match(other) for line, other in lines if not line.startswith("\t"))
 
 
 def _candidates(text: str) -> Iterator[tuple[str, str]]:

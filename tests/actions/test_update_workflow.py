@@ -9,10 +9,11 @@ import pytest
 from pydantic import ValidationError
 
 from actions.update_workflow import UpdateWorkflow
+from actions.workflow_syntax import mended
 from actions.workflow_versions import entry_of, rewritten, table
+from app.domain.errors import Malformed
 from app.domain.outcome import Conclusion
 from app.domain.policy import Policy
-from app.domain.repair import Repair
 from app.ports.workflows import Fault
 from tests.actions.stage import WORKFLOW, Stage, crash_everywhere
 from tests.actions.workflows import Judge, failed
@@ -314,10 +315,23 @@ GOOD = job("- uses: actions/checkout@v4", "- name: Train\n  run: python train.py
 def test_a_plain_mistake_is_mended(right: str, wrong: str) -> None:
     text = GOOD.replace(right, wrong)
     assert text != GOOD
+    new, _ = mended(text, lambda candidate: not Judge().faults(WORKFLOW, candidate))
+    assert new.split() == GOOD.split()
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("runs-on", "run-on"), ("timeout-minutes", "timeout-minute")])
+def test_the_mended_workflow_is_offered(right: str, wrong: str) -> None:
+    text = GOOD.replace(right, wrong)
     plan = failed(text, "workflow_yaml_invalid", job="CI").plan(action)
     assert not plan.refusal
-    after = plan.edits[0].after or ""
-    assert after.split() == GOOD.split()
+    assert plan.edits[0].after == GOOD
+    assert plan.title == f"Mend {wrong} for {right} in ci.yml"
+
+
+def test_a_line_with_a_condition_is_never_moved() -> None:
+    text = GOOD.replace("      - name: Train\n", "      - name: Train\n         if: always()\n")
+    with pytest.raises(Malformed):
+        mended(text, lambda candidate: not Judge().faults(WORKFLOW, candidate))
 
 
 @pytest.mark.parametrize(
@@ -475,35 +489,6 @@ def test_undo_closes_the_issue_with_the_patch() -> None:
         assert action.undo(done, at.tools).conclusion is Conclusion.SUCCESS
     assert {issue.state for issue in at.forge.issues.values()} == {"closed"}
     assert action.undo(replace(done, outcome=None), at.tools).conclusion is Conclusion.NEUTRAL
-
-
-def looked(at: Stage, done: Repair) -> bool | None:
-    return action.look(done, action.Params(), at.tools).proven
-
-
-def test_the_failed_job_must_pass_on_the_fix_branch() -> None:
-    at = gone(ARTIFACTS)
-    done = at.done(action)
-    sha = done.outcome.data["head_sha"] if done.outcome else ""
-    assert looked(at, done) is None
-    run = at.forge.add_run(head_sha=sha, head_branch="heal/x", jobs=[at.forge.job("train")], status="in_progress")
-    assert looked(at, done) is None
-    at.forge.finish_run(run.id, "success", [at.forge.job("train", "success")])
-    assert looked(at, done) is True
-    at.forge.finish_run(run.id, "failure", [at.forge.job("train"), at.forge.job("judge", "success")])
-    assert looked(at, done) is False
-
-
-def test_a_workflow_that_had_no_jobs_must_have_some_and_all_pass() -> None:
-    at = failed(GOOD.replace("runs-on", "run-on"), "workflow_yaml_invalid", job="CI")
-    done = at.done(action)
-    sha = done.outcome.data["head_sha"] if done.outcome else ""
-    run = at.forge.add_run(head_sha=sha, head_branch="heal/x", jobs=[])
-    assert looked(at, done) is False
-    at.forge.finish_run(run.id, "failure", [at.forge.job("train"), at.forge.job("b", "success")])
-    assert looked(at, done) is False
-    at.forge.finish_run(run.id, "success", [at.forge.job("train", "success"), at.forge.job("b", "skipped")])
-    assert looked(at, done) is True
 
 
 @pytest.mark.parametrize("params", [{"means": "all"}, {"minutes": 0}, {"minutes": 361}, {"path": "x"}])
