@@ -75,11 +75,13 @@ class Mlflow:
         number = self._aliases(model).get(_alias(alias))
         return None if number is None else self.version(model, number)
 
-    def versions(self, model: str, *, tags: Mapping[str, str], since: datetime | None = None) -> list[Version]:
+    def versions(
+        self, model: str, *, tags: Mapping[str, str], since: datetime | None = None, most: int = MOST_VERSIONS
+    ) -> list[Version]:
         found = self._get(
             "model-versions/search",
             filter=f"name='{_model(model)}'",
-            max_results=str(MOST_VERSIONS),
+            max_results=str(min(most, MOST_VERSIONS)),
             order_by="version_number DESC",
         )
         listed = (found or {}).get("model_versions")
@@ -225,8 +227,10 @@ class _Granted:
     def aliased(self, model: str, alias: str) -> Version | None:
         return self._for(model).aliased(model, alias)
 
-    def versions(self, model: str, *, tags: Mapping[str, str], since: datetime | None = None) -> list[Version]:
-        return self._for(model).versions(model, tags=tags, since=since)
+    def versions(
+        self, model: str, *, tags: Mapping[str, str], since: datetime | None = None, most: int = MOST_VERSIONS
+    ) -> list[Version]:
+        return self._for(model).versions(model, tags=tags, since=since, most=most)
 
     def point(self, model: str, alias: str, number: int | None) -> None:
         self._for(model).point(model, alias, number)

@@ -51,9 +51,11 @@ class Registry(Protocol):
         """The version an alias points at; None if there is no such alias (or model)."""
         ...
 
-    def versions(self, model: str, *, tags: Mapping[str, str], since: datetime | None = None) -> list[Version]:
+    def versions(
+        self, model: str, *, tags: Mapping[str, str], since: datetime | None = None, most: int = 100
+    ) -> list[Version]:
         """Those that carry all of these tags (on the version or its run) and were registered since, newest first; of
-        the newest 100."""
+        the newest `most` (at most 100)."""
         ...
 
     def point(self, model: str, alias: str, number: int | None) -> None:
@@ -87,6 +89,7 @@ class NoRegistry:
         *,
         tags: Mapping[str, str],  # noqa: ARG002
         since: datetime | None = None,  # noqa: ARG002
+        most: int = 100,  # noqa: ARG002
     ) -> list[Version]:
         raise self._none()
 

@@ -153,6 +153,7 @@ def test_versions_are_told_newest_first_and_by_the_tags_of_version_or_run(world:
         return [each.number for each in world.registry.versions(world.model, tags=tags)]
 
     assert found() == [three, two, one]
+    assert [each.number for each in world.registry.versions(world.model, tags={}, most=2)] == [three, two]
     assert found(**{"heal.id": "k1"}) == [three, one]
     assert found(**{"heal.id": "k2"}) == [two]
     assert found(**{"heal.id": "k1", "more": "1"}) == [three]

@@ -90,9 +90,11 @@ class MemoryRegistry:
         with self._call("aliased"):
             return self._versions.get(model, {}).get(self._aliases.get((model, alias), 0))
 
-    def versions(self, model: str, *, tags: Mapping[str, str], since: datetime | None = None) -> list[Version]:
+    def versions(
+        self, model: str, *, tags: Mapping[str, str], since: datetime | None = None, most: int = 100
+    ) -> list[Version]:
         with self._call("versions"):
-            newest = sorted(self._versions.get(model, {}).values(), key=lambda each: -each.number)[:100]
+            newest = sorted(self._versions.get(model, {}).values(), key=lambda each: -each.number)[: min(most, 100)]
             late = [each for each in newest if since is None or (each.created_at or START) >= since]
             return [each for each in late if tags.items() <= each.tags.items()]
 

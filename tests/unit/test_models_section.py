@@ -27,7 +27,7 @@ signals:
 
 
 def read(text: str, owner: str | None = None):
-    return resolve(text, owner, known_detectors={}, known_actions=[])
+    return resolve(text, owner, known_detectors={}, known_actions={})
 
 
 def test_models_and_queries_become_rules() -> None:
@@ -117,7 +117,8 @@ def test_retraining_gate_and_canary_become_rules() -> None:
             canary_s=1800,
         ),
         "speech": ModelRules(
-            registry="speech", retrain=Retrain(workload="separation", launcher="ray", inputs={"size": "small"})
+            registry="speech",
+            retrain=Retrain(workload="separation", launcher="ray", inputs={"size": "small"}, timeout_s=7200),
         ),
     }
 
