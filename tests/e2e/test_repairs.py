@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.conftest import Staged
 from tests.e2e.stage import Stage
-from tests.scenarios.catalogue import Scenario, catalogue, packages
+from tests.scenarios.catalogue import Scenario, catalogue, demo, packages
 from tests.scenarios.play import Played, judge, play_all
 
 SCENARIOS = catalogue()
@@ -63,6 +63,13 @@ def test_after_the_undo_the_tree_is_byte_for_byte_what_it_was(played: Mapping[st
     each = played[scenario.name]
     if scenario.undo and each.seen.pulls:
         assert each.undone_s is not None, "it was not tried"
+
+
+def test_there_are_at_least_thirty_of_which_eight_are_left_alone() -> None:
+    every = (*SCENARIOS, *demo())
+    assert len(every) >= 30
+    assert sum(scenario.left_alone for scenario in every) >= 8
+    assert sum(scenario.ends == "healed" for scenario in every) >= 10
 
 
 def test_a_scenario_that_ends_otherwise_is_noticed(played: Mapping[str, Played]) -> None:

@@ -1,0 +1,4 @@
+import seriesbook
+import tickmath
+
+print(f"seriesbook {seriesbook.__version__}, tickmath {tickmath.__version__}")
