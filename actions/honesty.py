@@ -6,6 +6,8 @@ from difflib import SequenceMatcher
 from enum import StrEnum
 from pathlib import PurePosixPath
 
+from actions.honest import marker, python, settings, shell, workflow
+from actions.honest.words import ASSERTION, CONDITION, SUPPRESSION
 from app.domain.repair import FileEdit
 
 _TEST_PATH = re.compile(
@@ -15,19 +17,19 @@ _TEST_PATH = re.compile(
 )
 _CI_PATH = re.compile(
     r"^\.github/(?:workflows|actions)/|^\.circleci/|^\.buildkite/|(?:^|/)\.gitlab-ci\.ya?ml$|(?:^|/)(?:tox\.ini"
-    r"|noxfile\.py|pytest\.ini|\.coveragerc|mypy\.ini|ruff\.toml|\.ruff\.toml|\.flake8|\.pre-commit-config\.yaml"
-    r"|azure-pipelines\.yml|Jenkinsfile)$"
+    r"|noxfile\.py|pytest\.(?:ini|toml)|\.pytest\.ini|\.coveragerc|\.?codecov\.ya?ml|\.?mypy\.ini|\.?ruff\.toml|\.flake8"
+    r"|\.?pylintrc|pyrightconfig\.json|\.bandit|\.pre-commit-config\.ya?ml|azure-pipelines\.ya?ml|Jenkinsfile"
+    r"|\.eslintrc[^/]*|eslint\.config\.[^/]+|(?:jest|vitest|playwright|karma)\.config\.[^/]+|\.nycrc[^/]*|sitecustomize\.py"
+    r"|usercustomize\.py|CODEOWNERS)$"
 )
-_ASSERTION = re.compile(r"\bassert\b|\bassert_\w+\s*\(|\bassert[A-Z]\w*\s*\(|\bpytest\.raises\b|\bexpect\s*\(")
-_CONDITION = re.compile(r"^\s*(?:-\s+)?(?:if|needs|on|fail_under|fail-under|min_coverage)\s*[:=]")
-_SUPPRESSION = re.compile(
-    r"\|\|\s*(?:true\b|:(?:\s|$)|exit\s+0)|continue-on-error|\bset\s+\+e\b|#\s*noqa|#\s*type:\s*ignore|#\s*pylint:\s*disable"
-    r"|#\s*pragma:\s*no\s*cover|#\s*nosec|@ts-(?:ignore|expect-error)|eslint-disable"
-    r"|\bskip(?:if)?\s*\(|\bmark\.skip|\bunittest\.skip|\bxfail\b|\bimportorskip\b|--exit-zero|--ignore-errors?\b"
-    r"|--deselect\b|--no-verify\b|warnings\.(?:filterwarnings|simplefilter)\s*\(|\bexcept\b[^:]*:\s*pass\b"
-    r"|\bcontextlib\.suppress\b",
-    re.IGNORECASE,
+_SHELL_PATH = re.compile(r"\.(?:sh|bash)$")
+_SCRIPT_PATH = re.compile(
+    r"(?:^|/)(?:(?:GNU)?[Mm]akefile|[^/]*\.mk|justfile|Taskfile\.ya?ml|[^/]*Dockerfile[^/]*|Procfile)$"
 )
+_CHECKS = re.compile(
+    r"(?<![\w-])(?:pytest|tox|nox|mypy|pyright|ruff|flake8|pylint|bandit|unittest|eslint|jest|coverage|pip-audit|pre-commit)\b"
+)
+_NO_ERRORS = re.compile(r"^\t-|^\.(?:IGNORE|SILENT)\b|^\s*SHELL\s*[:?]?=|^MAKEFLAGS\b")
 
 
 class Allowed(StrEnum):
@@ -43,18 +45,62 @@ def dishonest(edits: Sequence[FileEdit], allow: frozenset[Allowed] = frozenset()
         path = PurePosixPath(edit.path)
         if ".." in path.parts or path.is_absolute():
             return f"{edit.path} leaves the repository"
-        if _TEST_PATH.search(edit.path):
-            return f"{edit.path}:{_first_line(edit)} belongs to the tests"
-        workflow = edit.path.startswith(".github/workflows/") and Allowed.WORKFLOWS in allow
-        if _CI_PATH.search(edit.path) and not workflow:
-            return f"{edit.path}:{_first_line(edit)} belongs to the checks"
-        for number, line, added in _changed(edit):
-            if _ASSERTION.search(line):
-                return f"{edit.path}:{number} touches an assertion"
-            if _CONDITION.search(line):
-                return f"{edit.path}:{number} touches a condition"
-            if added and _SUPPRESSION.search(line):
-                return f"{edit.path}:{number} suppresses a failure"
+        if trick := _trick(edit, allow):
+            return f"{edit.path}:{trick[0]} {trick[1]}"
+    return None
+
+
+def _trick(edit: FileEdit, allow: frozenset[Allowed]) -> tuple[int, str] | None:
+    if edit.before == edit.after:
+        return None
+    if _TEST_PATH.search(edit.path):
+        if Allowed.QUARANTINE in allow and edit.path.endswith(".py"):
+            return marker.tricks(edit.before, edit.after)
+        return _first_line(edit), "belongs to the tests"
+    if _CI_PATH.search(edit.path):
+        if Allowed.WORKFLOWS not in allow or not edit.path.startswith(".github/workflows/"):
+            return _first_line(edit), "belongs to the checks"
+        return next(_suppressed(edit), None) or workflow.tricks(edit.before, edit.after)
+    return next(_in_lines(edit), None) or _in_structure(edit)
+
+
+def _suppressed(edit: FileEdit) -> Iterator[tuple[int, str]]:
+    for number, line, added in _changed(edit):
+        if added and SUPPRESSION.search(line):
+            yield number, "suppresses a failure"
+
+
+def _in_lines(edit: FileEdit) -> Iterator[tuple[int, str]]:
+    code = edit.path.endswith((".py", ".pyi", ".ipynb"))
+    script = _SCRIPT_PATH.search(edit.path) is not None
+    here = sorted(_CHECKS.findall(edit.after or ""))
+    for number, line, added in _changed(edit):
+        if ASSERTION.search(line):
+            yield number, "touches an assertion"
+        if CONDITION.search(line):
+            yield number, "touches a condition"
+        if added and SUPPRESSION.search(line):
+            yield number, "suppresses a failure"
+        if added and script and _NO_ERRORS.search(line):
+            yield number, "suppresses a failure"
+        if script and (found := _CHECKS.search(line)) and (not added or found[0] not in here):
+            yield number, f"changes what is checked: {found[0]}"
+        for key, value in () if code else settings.pairs(line):
+            if reason := settings.moved(key, value, added=added):
+                yield number, reason
+
+
+def _in_structure(edit: FileEdit) -> tuple[int, str] | None:
+    if edit.path.endswith((".py", ".pyi")):
+        return python.tricks(edit.before, edit.after)
+    if _SHELL_PATH.search(edit.path) or (edit.before or edit.after or "").startswith(
+        ("#!/bin/", "#!/usr/bin/env bash")
+    ):
+        if edit.before is None:
+            return shell.new_script(edit.after or "")
+        return shell.tricks(edit.before, edit.after or "")
+    if reason := settings.tricks(edit.path, edit.before or "", edit.after or ""):
+        return _first_line(edit), reason
     return None
 
 

@@ -1,61 +1,161 @@
-import pytest
+"""Tricks and honest edits are data, in tricks/: whoever finds a new trick adds it there."""
 
-from actions.honesty import dishonest
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.honest import shell
+from actions.honesty import Allowed, dishonest
 from app.domain.repair import FileEdit
+
+FOLDER = Path(__file__).parent / "tricks"
+WORKFLOW = (FOLDER / "before.yml").read_text()
+MAY_EDIT_WORKFLOWS = frozenset({Allowed.WORKFLOWS})
+
+
+def _rows(kind: str) -> list[Any]:
+    found = []
+    for file in sorted(FOLDER.glob("*.toml")):
+        for row in tomllib.loads(file.read_text()).get(kind, []):
+            if "old" in row:
+                assert WORKFLOW.count(row["old"]) >= 1, row["name"]
+                after = WORKFLOW.replace(row["old"], row["new"], 1)
+                row = {
+                    "path": ".github/workflows/ci.yml",
+                    "before": WORKFLOW,
+                    "after": after,
+                    "allow": ["workflows"],
+                } | row
+            found.append(pytest.param(row, id=f"{file.stem}: {row['name']}"))
+    return found
+
+
+TRICKS, HONEST = _rows("trick"), _rows("honest")
+
+
+def _edit(row: dict[str, Any]) -> FileEdit:
+    before, after = (
+        text.removeprefix("\n") if text is not None else None for text in (row.get("before"), row.get("after"))
+    )
+    return FileEdit(row["path"], before, after)
+
+
+def _allowed(row: dict[str, Any]) -> frozenset[Allowed]:
+    return frozenset(Allowed(word) for word in row.get("allow", []))
+
+
+@pytest.mark.parametrize("row", TRICKS)
+def test_a_trick_is_refused_with_its_file_and_line(row: dict[str, Any]) -> None:
+    reason = dishonest([_edit(row)], _allowed(row))
+    assert reason is not None
+    where = f"{row['path']}:{row['line']} " if row["line"] else f"{row['path']} "
+    assert reason.startswith(where), reason
+
+
+@pytest.mark.parametrize("row", HONEST)
+def test_an_honest_edit_passes(row: dict[str, Any]) -> None:
+    assert dishonest([_edit(row)], _allowed(row)) is None
+
+
+@pytest.mark.parametrize("row", TRICKS)
+def test_a_trick_is_refused_whatever_else_is_allowed(row: dict[str, Any]) -> None:
+    assert dishonest([_edit(row)], frozenset(Allowed)) is not None
+
+
+@pytest.mark.parametrize("row", TRICKS)
+def test_nothing_that_is_left_as_it_is_is_a_trick(row: dict[str, Any]) -> None:
+    edit = _edit(row)
+    if row["line"]:
+        assert dishonest([FileEdit(edit.path, edit.before, edit.before)], _allowed(row)) is None
+
+
+def test_there_are_many_tricks_and_no_two_are_the_same() -> None:
+    edits = [_edit(row.values[0]) for row in TRICKS]  # type: ignore[arg-type]
+    assert len(set(edits)) == len(edits) >= 150
+    assert len(HONEST) >= 45
+
+
+def test_workflows_and_tests_are_not_touched_by_what_is_not_there_for_it() -> None:
+    for row in HONEST:
+        values: Any = row.values[0]
+        if values.get("allow"):
+            assert dishonest([_edit(values)]) is not None
 
 
 @pytest.mark.parametrize(
     ("path", "before", "after", "where"),
     [
-        ("tests/test_model.py", "x = 1\n", "x = 2\n", "tests/test_model.py:1"),
-        ("src/model_test.py", "x = 1\n", "x = 2\n", "src/model_test.py:1"),
-        ("conftest.py", "x = 1\n", "x = 2\n", "conftest.py:1"),
-        ("web/app.spec.ts", "x\n", "y\n", "web/app.spec.ts:1"),
-        (".github/workflows/ci.yml", "timeout: 1\n", "timeout: 2\n", ".github/workflows/ci.yml:1"),
-        ("tox.ini", "a\n", "b\n", "tox.ini:1"),
-        ("train.py", "a\nassert loss < 1\n", "a\nassert loss < 9\n", "train.py:2"),
-        ("train.py", "a\nassert loss < 1\n", "a\n", "train.py:2"),
-        ("train.py", "self.assertEqual(a, 1)\n", "self.assertEqual(a, 2)\n", "train.py:1"),
-        ("run.sh", "python train.py\n", "python train.py || true\n", "run.sh:1"),
-        ("run.sh", "python train.py\n", "python train.py || :\n", "run.sh:1"),
-        ("run.sh", "python train.py\n", "set +e\npython train.py\n", "run.sh:1"),
-        ("ci.yml", "run: a\n", "run: a\ncontinue-on-error: true\n", "ci.yml:2"),
-        ("ci.yml", "if: always()\n", "if: false\n", "ci.yml:1"),
-        ("a.toml", "fail_under = 90\n", "fail_under = 10\n", "a.toml:1"),
-        ("train.py", "import x\n", "import x  # noqa\n", "train.py:1"),
-        ("train.py", "x = f()\n", "x = f()  # type: ignore[misc]\n", "train.py:1"),
-        ("train.py", "def check(): ...\n", "@pytest.mark.skip\ndef check(): ...\n", "train.py:1"),
-        ("train.py", "def check(): ...\n", "@unittest.skipIf(True, '')\ndef check(): ...\n", "train.py:1"),
-        ("train.py", "def check(): ...\n", "@pytest.mark.xfail\ndef check(): ...\n", "train.py:1"),
-        ("a.js", "x()\n", "// eslint-disable-next-line\nx()\n", "a.js:1"),
         ("train.py", None, "assert True\n", "train.py:1"),
         ("train.py", "a\nassert x\n", None, "train.py:2"),
-        ("../outside.yaml", "a\n", "b\n", "../outside.yaml"),
         ("/etc/outside.yaml", "a\n", "b\n", "/etc/outside.yaml"),
+        (".github/workflows/new.yml", None, "on: push\n", ".github/workflows/new.yml:1"),
+        (".github/workflows/ci.yml", WORKFLOW, None, ".github/workflows/ci.yml:1"),
+        (".github/actions/setup/action.yml", "a\n", "b\n", ".github/actions/setup/action.yml:1"),
+        ("run.sh", None, "set -e\npytest || true\n", "run.sh:2"),
+        ("train.py", "def check(): ...\n", "@unittest.skipIf(True, '')\ndef check(): ...\n", "train.py:1"),
+        ("a.js", "x()\n", "// eslint-disable-next-line\nx()\n", "a.js:1"),
     ],
 )
-def test_an_edit_that_hides_a_failure_is_named(path: str, before: str | None, after: str | None, where: str) -> None:
-    reason = dishonest([FileEdit(path, before, after)])
+def test_files_that_come_or_go_are_looked_at(path: str, before: str | None, after: str | None, where: str) -> None:
+    reason = dishonest([FileEdit(path, before, after)], MAY_EDIT_WORKFLOWS)
     assert reason is not None
     assert reason.startswith(where)
-
-
-@pytest.mark.parametrize(
-    ("path", "before", "after"),
-    [
-        ("config.yaml", "batch_size: 64\n", "batch_size: 32\n"),
-        ("requirements.txt", "frames==1.4.2  # noqa\n", "frames==1.5.0\n"),
-        ("latest/config.yaml", "lr: 1\n", "lr: .1\n"),
-        ("contest.toml", "lr = 1\n", "lr = 0.1\n"),
-        ("train.py", "assert x\na = 1\n", "assert x\na = 2\n"),
-        ("config.toml", "skip_layers = 2\nlr = 2.5\n", "skip_layers = 2\nlr = 0.25\n"),
-    ],
-)
-def test_an_honest_edit_passes(path: str, before: str, after: str) -> None:
-    assert dishonest([FileEdit(path, before, after)]) is None
 
 
 def test_the_first_dishonest_edit_of_several_is_named() -> None:
     honest = FileEdit("config.yaml", "lr: 1\n", "lr: 2\n")
     assert dishonest([honest, FileEdit("run.sh", "a\n", "a || true\n")]) == "run.sh:1 suppresses a failure"
     assert dishonest([]) is None
+
+
+def test_a_workflow_full_of_anchors_is_refused_before_it_grows() -> None:
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    for now, then in zip("bcdefgh", "abcdefg", strict=True):
+        bomb += f"{now}: &{now} [{', '.join([f'*{then}'] * 9)}]\n"
+    reason = dishonest([FileEdit(".github/workflows/ci.yml", WORKFLOW, WORKFLOW + bomb)], MAY_EDIT_WORKFLOWS)
+    assert reason is not None
+    assert "too large" in reason
+
+
+@pytest.mark.parametrize("deep", ["(" * 3000 + ")" * 3000, "[" * 3000 + "]" * 3000, "-" * 100_000 + "1"])
+def test_code_that_is_too_deep_to_be_read_is_refused(deep: str) -> None:
+    assert dishonest([FileEdit("train.py", "x = 1\n", f"x = {deep}\n")]) is not None
+
+
+@given(st.text(alphabet="a '\"`$(){}|&;<>#\\\n=!-", max_size=60))
+def test_any_script_is_read_or_refused(script: str) -> None:
+    try:
+        commands = shell.commands(script)
+    except shell.Unreadable:
+        return
+    assert all(1 <= command.line <= script.count("\n") + 1 for command in commands)
+
+
+def test_a_script_is_taken_apart_as_a_shell_does() -> None:
+    script = """set -e
+A=1 python -m pytest -q | tee log  # it's fine
+if ! mypy src; then
+  echo "a || b $(date "+%s")"
+fi
+cat << 'EOF' > x.py
+don't (
+EOF
+make test &>/dev/null 2>&1 \\
+  && echo done
+"""
+    told = [(c.line, c.program, c.keywords, c.depth) for c in shell.commands(script) if c.words]
+    assert told == [
+        (1, ("set",), (), 0),
+        (2, ("python", "-m", "pytest"), (), 0),
+        (2, ("tee",), (), 0),
+        (3, ("mypy",), ("if", "!"), 0),
+        (4, ("echo",), (), 1),
+        (6, ("cat",), (), 0),
+        (7, ("<<don't (\n",), (), 0),
+        (9, ("make", "test"), (), 0),
+        (10, ("echo",), (), 0),
+    ]

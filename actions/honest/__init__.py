@@ -1,0 +1,1 @@
+"""How an edit is looked at for tricks, by the kind of its file."""
