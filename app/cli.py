@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from app.db.reads import Reads
     from app.db.tokens import Tokens
+    from app.domain.policy import Policy
     from app.ports.store import Ledger
     from app.settings import Settings
 
@@ -29,6 +30,7 @@ deliveries_app = typer.Typer(no_args_is_help=True, help="Webhooks as they were r
 incidents_app = typer.Typer(no_args_is_help=True, help="What broke, and what became of it.")
 tokens_app = typer.Typer(no_args_is_help=True, help="Who may send observations and signals.")
 advisories_app = typer.Typer(no_args_is_help=True, help="Known vulnerabilities that are kept here.")
+playbooks_app = typer.Typer(no_args_is_help=True, help="What is done about each cause.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 for group, name in (
     (config_app, "config"),
@@ -36,6 +38,7 @@ for group, name in (
     (incidents_app, "incidents"),
     (tokens_app, "tokens"),
     (advisories_app, "advisories"),
+    (playbooks_app, "playbooks"),
     (db_app, "db"),
 ):
     app.add_typer(group, name=name)
@@ -180,6 +183,86 @@ def schema() -> None:
     from app.healing.configuration import json_schema
 
     _print_json(json_schema())
+
+
+# playbooks
+
+HealYml = Annotated[Path | None, typer.Option("--config", help="A heal.yml whose playbooks and modes count.")]
+
+
+@playbooks_app.command("list")
+def playbooks_list(config: HealYml = None, json_output: Json = False) -> None:
+    """Every cause and its ladder, from the gentlest repair to the last resort."""
+    from app.commands.playbooks import playbooks
+    from app.healing.configuration import ladder_told
+
+    told = playbooks(_policy_of(config))
+    if json_output:
+        _print_json(
+            [{"cause": t.cause, "title": t.title, "ladder": ladder_told(t.ladder), "origin": t.origin} for t in told]
+        )
+        return
+    wide = max(len(each.cause) for each in told)
+    for each in told:
+        typer.echo(f"{each.cause:<{wide}}  {ladder_told(each.ladder)}")
+
+
+@playbooks_app.command("explain")
+def playbooks_explain(
+    cause: Annotated[str, typer.Argument(help="A kind of cause, such as host_oom.")],
+    config: HealYml = None,
+    json_output: Json = False,
+) -> None:
+    """One cause: each rung, what it does, how it is proven, and the mode that is in force."""
+    import difflib
+
+    from app.commands.playbooks import causes, detector_of, playbook, rungs
+    from app.plugins import known_actions
+
+    policy = _policy_of(config)
+    known = {*causes(), *policy.playbooks}
+    if cause not in known:
+        close = difflib.get_close_matches(cause, sorted(known), n=1)
+        hint = f"; did you mean {close[0]}?" if close else "; `heal playbooks list` shows them"
+        _fail(NO, f"no cause is called {cause!r}{hint}")
+    told = playbook(cause, policy)
+    steps = list(rungs(told, policy, detector_of(cause), known_actions()))
+    if json_output:
+        _print_json({"cause": cause, "title": told.title, "origin": told.origin, "rungs": steps})
+        return
+    where = "the usual playbook" if told.origin == "default" else f"playbook of {told.origin}"
+    typer.echo(f"{cause}: {told.title} ({where})")
+    number = 0
+    for step in steps:
+        number += not step["follows"]
+        params = ", ".join(f"{name}={value}" for name, value in step["params"].items())
+        head = "then" if step["follows"] else f"{number}."
+        typer.echo(f"  {head:<4} {step['action']}" + (f" ({params})" if params else "") + f"  [{step['mode']}]")
+        typer.echo(f"       {step['does']}")
+        typer.echo(f"       proof: {_PROOFS[step['proof']]}")
+
+
+_PROOFS = {
+    "same_run": "the same jobs pass in a later attempt of the same run",
+    "fix_branch": "the jobs that failed pass on the fix branch",
+    "own": "the action looks for itself until it has held",
+    "nothing": "none; it tells a person",
+    "": "unknown; the action is not installed here",
+}
+
+
+def _policy_of(config: Path | None) -> Policy:
+    from app.domain.policy import Policy
+
+    if config is None:
+        return Policy()
+    configured = _configured(config)
+    for problem in configured.problems:
+        typer.echo(f"{config}:{problem.line}:{problem.column}: {problem.message}", err=True)
+    if any(problem.level == "failure" for problem in configured.problems):
+        raise typer.Exit(USAGE)
+    policy: Policy = configured.policy
+    return policy
 
 
 # what it knows
@@ -594,7 +677,7 @@ def _configured(file: Path, owner: Path | None = None) -> Any:
         _text(file),
         _text(owner) if owner else None,
         known_detectors={kind: detector.Settings for kind, detector in known_detectors().items()},
-        known_actions=named(known_actions()),
+        known_actions=named({kind: action.Params for kind, action in known_actions().items()}),
     )
 
 

@@ -70,7 +70,7 @@ def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, 
         config,
         None,
         known_detectors={kind: d.Settings for kind, d in detectors.items()},
-        known_actions=named(known_actions()),
+        known_actions=named({kind: action.Params for kind, action in known_actions().items()}),
     )
     if not isinstance(happened, RunFinished):
         return Simulation(told, configured.problems)

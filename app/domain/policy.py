@@ -1,17 +1,19 @@
 """What may be done to whom and when, and the answer to that question."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeVar
 
 from app.domain.budget import PERIOD_S, Amounts, Spent, Unit
 from app.domain.finding import Finding, Remedy
 from app.domain.knowledge import Track, rung_of
 from app.domain.model import ModelRules, Query
 from app.domain.signature import TeamSignature
+
+T = TypeVar("T")
 
 
 class Mode(StrEnum):
@@ -200,9 +202,9 @@ _PEOPLE = frozenset({ISSUE, "notify"})  # telling a person is the way out when t
 _ALWAYS_ASKS = frozenset({"rotate_secret"})
 
 
-def named(actions: Iterable[str]) -> tuple[str, ...]:
-    """What heal.yml may name under `actions`: those, and the reverse that is offered of each."""
-    return (*actions, REVERT)
+def named(params: Mapping[str, T]) -> dict[str, T | None]:
+    """What heal.yml may name under `actions`: these, and the reverse that is offered of each, which is no rung."""
+    return {**params, REVERT: None}
 
 
 def opens_pull(action: str) -> bool:

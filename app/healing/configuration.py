@@ -28,10 +28,22 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from app.domain.finding import Remedy
+from app.domain.knowledge import rung_of
 from app.domain.model import ModelRules
-from app.domain.policy import CONFIG_PATH, Limits, Mode, Policy, min_mode
+from app.domain.policy import CONFIG_PATH, Autonomy, Limits, Mode, Policy, min_mode
 from app.healing.durations import Duration, spoken
 from app.healing.models_section import ModelName, ModelSection, SignalsSection, promotion, section_at
+from app.healing.playbooks_section import (
+    MOST_PLAYBOOKS,
+    MOST_ROUTES,
+    AutonomySection,
+    Cause,
+    Playbook,
+    RouteSection,
+    RungSection,
+)
+from app.healing.playbooks_section import mistakes as rungs_wrong
 from app.healing.signatures_section import MOST as MOST_SIGNATURES
 from app.healing.signatures_section import SignatureSection, mistakes
 
@@ -44,6 +56,7 @@ _MAX_VALUES = 2_000
 _DAY_S = 24 * 3600
 
 Place = tuple[str | int, ...]
+Models = Mapping[str, type[BaseModel] | None]
 
 
 UNREADABLE = "\0"  # stands for the text of a file that is there and cannot be read
@@ -109,6 +122,20 @@ class LimitsSection(_Section):
     """Repairs of the same failure in 24 hours."""
     cooldown: Annotated[Duration, Field(le=30 * _DAY_S)] | None = None
     """Rest after a repair of the same failure was disproven."""
+    api_points_per_hour: Annotated[int, Field(ge=0, le=12_500)] | None = None
+    """What repairs may ask of GitHub, in its points: a read is 1, a write 5."""
+    content_calls_per_hour: Annotated[int, Field(ge=0, le=500)] | None = None
+    """Calls that create what people are told of: pull requests, issues, comments, commits."""
+    gpu_minutes_per_day: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """GPU minutes of trainings and benchmarks that are started here."""
+    money_per_month: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    """What trainings and benchmarks may cost in 30 days, where they tell a cost."""
+    breaker_after: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Failed proofs of one action in a row after which it rests in this repository; 0: it never does."""
+    breaker_rest: Annotated[Duration, Field(ge=60, le=_DAY_S)] | None = None
+    """How long it rests then; each further failure doubles it, up to a day."""
+    closed_unmerged: Annotated[int, Field(ge=0, le=20)] | None = None
+    """Fix pull requests for one cause that people close unmerged before the bot is silent about it; 0: it never is."""
 
 
 class ProtectedSection(_Section):
@@ -148,6 +175,11 @@ class HealFile(_Section):
     signals: SignalsSection = SignalsSection()
     signatures: tuple[SignatureSection, ...] = Field(default=(), max_length=MOST_SIGNATURES)
     """How failures of the team's own show in a log."""
+    playbooks: dict[Cause, Playbook] = Field(default_factory=dict, max_length=MOST_PLAYBOOKS)
+    """What to do about a cause, from the gentlest on, in place of the usual."""
+    autonomy: AutonomySection = AutonomySection()
+    notify: tuple[RouteSection, ...] = Field(default=(), max_length=MOST_ROUTES)
+    """Who is told what, where. The lists of the owner and of the repository add up."""
 
 
 def resolve(
@@ -155,14 +187,14 @@ def resolve(
     owner_text: str | None,
     *,
     known_detectors: Mapping[str, type[BaseModel] | None],
-    known_actions: Sequence[str],
+    known_actions: Mapping[str, type[BaseModel] | None],
 ) -> Configured:
     """The policy of a repository: the repository's file over the owner's over the defaults, key by key.
 
     None means that there is no such file. Where a file has a failure, it is left out and the mode is observe at most.
     `known_detectors` are kinds with the model of their settings, None for those without.
     """
-    return _resolve(repository_text, owner_text, tuple(known_detectors.items()), tuple(known_actions))
+    return _resolve(repository_text, owner_text, tuple(known_detectors.items()), tuple(known_actions.items()))
 
 
 @lru_cache(maxsize=256)  # files change seldom, and are asked for at every event
@@ -170,7 +202,7 @@ def _resolve(
     repository_text: str | None,
     owner_text: str | None,
     known_detectors: tuple[tuple[str, type[BaseModel] | None], ...],
-    known_actions: tuple[str, ...],
+    known_actions: tuple[tuple[str, type[BaseModel] | None], ...],
 ) -> Configured:
     policy = Policy(origin={})
     problems: list[Problem] = []
@@ -178,7 +210,7 @@ def _resolve(
     for origin, text in ((OWNER, owner_text), (REPOSITORY, repository_text)):
         if text is None:
             continue
-        file, found = _read(text, origin, dict(known_detectors), known_actions)
+        file, found = _read(text, origin, dict(known_detectors), dict(known_actions))
         problems += found
         if file is None:
             broken.append(origin)
@@ -226,6 +258,7 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
         ("limits.reruns_per_run", str(limits.reruns_per_run)),
         ("limits.attempts_per_fingerprint", str(limits.attempts_per_fingerprint)),
         ("limits.cooldown", spoken(limits.cooldown_s)),
+        *((f"limits.{key}", _limit_told(key, getattr(limits, name))) for key, name in _FURTHER_LIMITS.items()),
         ("protected.branches", ", ".join(policy.protected_branches)),
         ("protected.paths", ", ".join(policy.protected_paths)),
         ("min_confidence", f"{policy.min_confidence:g}"),
@@ -235,8 +268,24 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
         *((f"models.{name}", _model_told(rules)) for name, rules in sorted(policy.models.items())),
         *((f"signals.prometheus.{name}", asked.promql) for name, asked in sorted(policy.queries.items())),
         *((f"signatures.{one.name}", f"{one.kind}: {one.title}") for one in policy.signatures),
+        *((f"autonomy.{name}", json.dumps(getattr(policy.autonomy, name))) for name in AutonomySection.model_fields),
+        *((f"playbooks.{cause}", ladder_told(ladder)) for cause, ladder in sorted(policy.playbooks.items())),
+        *(("notify", f"{route.channel}: {', '.join(sorted(route.on))}") for route in policy.notify),
     ]
     return [(key, value, policy.origin.get(key, "default")) for key, value in rows]
+
+
+def _limit_told(key: str, value: float) -> str:
+    return spoken(int(value)) if key == "breaker_rest" else f"{value:g}"
+
+
+def ladder_told(ladder: Sequence[Remedy]) -> str:
+    """In one line: `lower_batch_size {"factor": 2} → open_issue`."""
+    return " → ".join(rung_told(remedy) for remedy in ladder)
+
+
+def rung_told(remedy: Remedy) -> str:
+    return rung_of(remedy) + (f", then {rung_told(remedy.then)}" if remedy.then else "")
 
 
 def _model_told(rules: ModelRules) -> str:
@@ -275,7 +324,10 @@ class _Document:
 
 
 def _read(
-    text: str, origin: str, known_detectors: Mapping[str, type[BaseModel] | None], known_actions: Sequence[str]
+    text: str,
+    origin: str,
+    known_detectors: Mapping[str, type[BaseModel] | None],
+    known_actions: Mapping[str, type[BaseModel] | None],
 ) -> tuple[HealFile | None, list[Problem]]:
     if text == UNREADABLE:
         what = "the file is there, but it cannot be read: it must be a text in UTF-8, and no link"
@@ -290,15 +342,24 @@ def _read(
         # through JSON: strict there still takes "auto" for a Mode, and nothing else for one
         file = HealFile.model_validate_json(json.dumps(document.value, ensure_ascii=False))
     except ValidationError as error:
-        problems += [_problem(details, document, origin) for details in error.errors(include_url=False)]
+        found = error.errors(include_url=False)
+        # a list whose one entry is wrong is told to be too short as well
+        whole = [one for one in found if not (one["type"] == "too_short" and _has_worse(one, found))]
+        problems += [_problem(details, document, origin) for details in whole]
     problems += _empty_values(document.value, (), document, origin)
     problems += _unknown_names(document, origin, "detectors", tuple(known_detectors))
     problems += _wrong_settings(document, origin, known_detectors)
-    problems += _unknown_names(document, origin, "actions", known_actions)
+    problems += _unknown_names(document, origin, "actions", tuple(known_actions))
     problems += _attempts_to_unprotect(document, origin)
     problems += _wrong_signatures(document, origin)
+    problems += _wrong_playbooks(document, origin, known_actions)
     problems.sort(key=lambda problem: (problem.line, problem.column))
     return (None if any(problem.level == "failure" for problem in problems) else file), problems
+
+
+def _has_worse(short: ErrorDetails, found: Sequence[ErrorDetails]) -> bool:
+    place = short["loc"]
+    return any(len(one["loc"]) > len(place) and one["loc"][: len(place)] == place for one in found)
 
 
 def _parse(text: str) -> _Document:
@@ -423,6 +484,11 @@ def _fields(place: Place) -> list[str]:
         models |= {place: section_at(place[2:])}
     if place[:1] == ("signatures",):
         models |= {place: SignatureSection}
+    if place[:1] == ("playbooks",):
+        models |= {place: RungSection}
+    models |= {("autonomy",): AutonomySection}
+    if place[:1] == ("notify",):
+        models |= {place: RouteSection}
     model = models.get(place, DetectorRule if place[:1] == ("detectors",) else None)
     return list(model.model_fields) if model else []
 
@@ -482,6 +548,20 @@ def _wrong_signatures(document: _Document, origin: str) -> Iterator[Problem]:
         yield Problem(origin, ".".join(map(str, whole)), *document.at(whole), why)
 
 
+def _wrong_playbooks(
+    document: _Document, origin: str, known: Mapping[str, type[BaseModel] | None]
+) -> Iterator[Problem]:
+    given = document.value.get("playbooks") if isinstance(document.value, dict) else None
+    for place, why, names in rungs_wrong(given, known):
+        whole = ("playbooks", *place)
+        rung = document.value
+        for part in whole[:3]:
+            rung = rung[part]
+        asked = rung if isinstance(rung, str) else str(rung.get("action", ""))
+        hint = (_did_you_mean(asked, names) or f" (one of {', '.join(names)})") if names else ""
+        yield Problem(origin, ".".join(map(str, whole)), *document.at(whole), f"{why}{hint}")
+
+
 def _attempts_to_unprotect(document: _Document, origin: str) -> Iterator[Problem]:
     protected = document.value.get("protected") if isinstance(document.value, dict) else None
     for name, given in protected.items() if isinstance(protected, dict) else ():
@@ -493,6 +573,16 @@ def _attempts_to_unprotect(document: _Document, origin: str) -> Iterator[Problem
             message = f"the list only adds; always protected are {', '.join(Policy().protected_paths)}"
             yield Problem(origin, "protected.paths", *document.at(("protected", "paths")), message, "notice")
 
+
+_FURTHER_LIMITS = {
+    "api_points_per_hour": "api_points_per_hour",
+    "content_calls_per_hour": "content_calls_per_hour",
+    "gpu_minutes_per_day": "gpu_minutes_per_day",
+    "money_per_month": "money_per_month",
+    "breaker_after": "breaker_after",
+    "breaker_rest": "breaker_rest_s",
+    "closed_unmerged": "closed_unmerged",
+}
 
 # --- overlaying ----------------------------------------------------------------------------------------------------
 
@@ -541,6 +631,26 @@ def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
                 "limits.attempts_per_fingerprint", given.attempts_per_fingerprint, limits.attempts_per_fingerprint
             ),
             cooldown_s=newer("limits.cooldown", given.cooldown, limits.cooldown_s),
+            **{
+                name: newer(f"limits.{key}", getattr(given, key), getattr(limits, name))
+                for key, name in _FURTHER_LIMITS.items()
+            },
+        ),
+        autonomy=Autonomy(
+            **{
+                name: newer(f"autonomy.{name}", getattr(file.autonomy, name), getattr(policy.autonomy, name))
+                for name in AutonomySection.model_fields
+            }
+        ),
+        playbooks={
+            **policy.playbooks,
+            **{
+                cause: newer(f"playbooks.{cause}", tuple(rung.remedy() for rung in ladder), ())
+                for cause, ladder in file.playbooks.items()
+            },
+        },
+        notify=newer(
+            "notify", (*policy.notify, *(one.route() for one in file.notify)) if file.notify else None, policy.notify
         ),
         protected_branches=added("protected.branches", file.protected.branches, policy.protected_branches),
         protected_paths=added("protected.paths", file.protected.paths, policy.protected_paths),

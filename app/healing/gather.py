@@ -196,7 +196,7 @@ def configuration(kit: Kit, forge: Forge) -> Configured:
         _text(lambda: forge.file(CONFIG_PATH, forge.repository.default_branch, strict=True)),
         _text(lambda: forge.owner_file(CONFIG_PATH)),
         known_detectors=kit.settings,
-        known_actions=named(kit.actions),
+        known_actions=named(kit.params_of),
     )
 
 
@@ -205,7 +205,7 @@ def configured_at(kit: Kit, forge: Forge, sha: str) -> Configured | None:
     text = _text(lambda: forge.file(CONFIG_PATH, sha, strict=True))
     if text is None:
         return None
-    return resolve(text, None, known_detectors=kit.settings, known_actions=named(kit.actions))
+    return resolve(text, None, known_detectors=kit.settings, known_actions=named(kit.params_of))
 
 
 def _text(read: Callable[[], FileText | None]) -> str | None:

@@ -93,6 +93,11 @@ class Kit:
         """Every detector's kind, and the model of its settings in heal.yml."""
         return {kind: detector.Settings for kind, detector in self.detectors.items()}
 
+    @property
+    def params_of(self) -> dict[str, type[BaseModel]]:
+        """Every action's kind, and the model of its parameters."""
+        return {kind: action.Params for kind, action in self.actions.items()}
+
     def mark(self, effect_key: str) -> str:
         """The signed mark by which we recognise our own comments and issues."""
         return marker(self.store.secret("markers"), effect_key)

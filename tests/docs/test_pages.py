@@ -155,7 +155,7 @@ def test_every_example_of_heal_yml_is_valid(text: str) -> None:
         text,
         None,
         known_detectors={plugin.kind: plugin.Settings for plugin in builtin.BUILTIN},
-        known_actions=[plugin.kind for plugin in actions.BUILTIN],
+        known_actions={plugin.kind: plugin.Params for plugin in actions.BUILTIN},
     )
     assert configured.problems == ()
 

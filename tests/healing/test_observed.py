@@ -113,14 +113,14 @@ def test_settings_in_heal_yml_reach_the_detector(noisy: World) -> None:
 )
 def test_a_wrong_setting_is_told_at_its_place(settings: str, says: str) -> None:
     text = f"version: 1\ndetectors:\n  noise: {{settings: {settings}}}\n"
-    (problem,) = resolve(text, None, known_detectors={"noise": Settings}, known_actions=[]).problems
+    (problem,) = resolve(text, None, known_detectors={"noise": Settings}, known_actions={}).problems
     assert says in problem.message
     assert (problem.line, problem.level) == (3, "failure")
 
 
 def test_settings_of_a_detector_that_has_none_are_told() -> None:
     text = "version: 1\ndetectors: {quiet: {settings: {a: 1}}}\n"
-    (problem,) = resolve(text, None, known_detectors={"quiet": None}, known_actions=[]).problems
+    (problem,) = resolve(text, None, known_detectors={"quiet": None}, known_actions={}).problems
     assert "quiet has no settings" in problem.message
 
 

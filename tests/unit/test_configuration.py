@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.domain.policy import Limits, Mode, Policy
+from app.domain.policy import Limits, Mode, Policy, named
 from app.healing.configuration import OWNER, REPOSITORY, Configured, explain, json_schema, resolve
+from app.plugins import known_actions
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 DETECTORS = ("pipeline_failure", "dependency_conflict")
@@ -40,7 +41,7 @@ paused: false
 
 
 def read(repository: str | None, owner: str | None = None) -> Configured:
-    return resolve(repository, owner, known_detectors=dict.fromkeys(DETECTORS), known_actions=ACTIONS)
+    return resolve(repository, owner, known_detectors=dict.fromkeys(DETECTORS), known_actions=dict.fromkeys(ACTIONS))
 
 
 def test_without_files_the_policy_only_observes() -> None:
@@ -255,7 +256,7 @@ INVALID = [
 @pytest.mark.parametrize("document", VALID + INVALID)
 def test_the_schema_agrees_with_the_reader(document: dict[str, object]) -> None:
     agreed = jsonschema.Draft202012Validator(json_schema()).is_valid(document)
-    problems = resolve(json.dumps(document), None, known_detectors={"x": None, "y": None}, known_actions=[]).problems
+    problems = resolve(json.dumps(document), None, known_detectors={"x": None, "y": None}, known_actions={}).problems
     assert agreed is (document in VALID)
     assert agreed is not bool(problems)
 
@@ -268,4 +269,6 @@ def test_the_reference_page_names_every_key_and_its_example_is_valid() -> None:
     examples = page.split("```yaml\n")[1:]
     assert examples
     for example in examples:
-        assert read(example.partition("```")[0]).problems == ()
+        text = example.partition("```")[0]
+        known = named({kind: action.Params for kind, action in known_actions().items()})
+        assert resolve(text, None, known_detectors=dict.fromkeys(DETECTORS), known_actions=known).problems == ()

@@ -31,7 +31,7 @@ GOOD: dict[str, Any] = {
 def configured(*rows: dict[str, Any], owner: tuple[dict[str, Any], ...] = ()) -> Configured:
     # one value a line, as JSON is YAML, too
     texts = [json.dumps({"version": 1, "signatures": list(given)}, indent=1) for given in (rows, owner)]
-    return resolve(texts[0], texts[1] if owner else None, known_detectors={}, known_actions=())
+    return resolve(texts[0], texts[1] if owner else None, known_detectors={}, known_actions={})
 
 
 def test_a_signature_of_the_team_is_read() -> None:
@@ -97,7 +97,7 @@ def test_two_of_one_name_and_too_many_are_refused() -> None:
 def test_what_is_no_list_of_mappings_is_refused() -> None:
     for rows in ("x", ["x"], {"name": 1}, [{"name": 1, "patterns": "x", "examples": [1], "kind": 2}]):
         text = json.dumps({"version": 1, "signatures": rows})
-        assert resolve(text, None, known_detectors={}, known_actions=()).problems
+        assert resolve(text, None, known_detectors={}, known_actions={}).problems
 
 
 def test_the_repositorys_takes_the_place_of_the_owners_of_the_same_name() -> None:

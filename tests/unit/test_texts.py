@@ -158,7 +158,7 @@ def pull(told: Record, repair: Repair) -> str:
 
 BROKEN_FILE = "version: 1\nmode: atuo\nlimts:\n  open_pulls: 3\n"
 PROBLEMS = resolve(
-    BROKEN_FILE, "version: 2", known_detectors={"pipeline_failure": None}, known_actions=["open_issue"]
+    BROKEN_FILE, "version: 2", known_detectors={"pipeline_failure": None}, known_actions={"open_issue": None}
 ).problems
 
 SAMPLES: dict[str, Callable[[], str]] = {
