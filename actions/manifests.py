@@ -145,8 +145,9 @@ def is_compiled(text: str) -> bool:
     return _COMPILED.search(text[:2_000]) is not None
 
 
-def manifests(tree: Tree) -> Iterator[tuple[str, Manifest | Malformed]]:
-    """The manifests that people write, with what makes one unreadable in its place."""
+def manifests(tree: Tree, *, empty: bool = False) -> Iterator[tuple[str, Manifest | Malformed]]:
+    """The manifests that people write, with what makes one unreadable in its place; also those without requirements
+    where `empty` ones count."""
     for path in ranked(tree):
         text = tree.text(path)
         if text is None or len(text.encode()) > MAX_FILE_BYTES or (is_compiled(text) and not path.endswith(".toml")):
@@ -158,7 +159,7 @@ def manifests(tree: Tree) -> Iterator[tuple[str, Manifest | Malformed]]:
         except Malformed as error:
             yield path, error
         else:
-            if manifest.lines:
+            if manifest.lines or empty:
                 yield path, manifest
 
 
