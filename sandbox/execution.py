@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import tempfile
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from sandbox import events, workflow
 from sandbox.runner import JobResult, StepResult, WorkflowInvalid, parse_workflow, run_job, should_run, skipped_job
-from sandbox.state import Account, Artifact, CheckRun, Job, Repository, Run, State, Step, WorkflowFile, now
+from sandbox.state import Account, Artifact, CheckRun, Job, Repository, Run, State, Step, Token, WorkflowFile, now
 
 FOLDER = ".github/workflows"
 # GitHub answers a re-run at once and starts it a little later; until then the old conclusion still shows.
@@ -240,6 +241,7 @@ def _execute(state: State, run: Run, job: Job, definition: workflow.Job, inputs:
         check = state.checks[job.id]
         check.status, check.started_at = "in_progress", job.started_at
         environment = _environment(state, run, job)
+        token = _token(state, run, definition)
 
     def progress(step: StepResult) -> None:
         with state.lock:
@@ -256,9 +258,25 @@ def _execute(state: State, run: Run, job: Job, definition: workflow.Job, inputs:
             progress=progress,
             cancelled=run.cancelled,
             inputs=inputs,
+            token=token.value,
         )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        with state.lock:
+            state.tokens.pop(token.value, None)
+
+
+def _token(state: State, run: Run, definition: workflow.Job) -> Token:
+    """GITHUB_TOKEN: this repository alone, with what the workflow grants, for as long as the job runs."""
+    granted = {name.replace("-", "_"): level for name, level in definition.permissions.items()}
+    token = Token(
+        f"ghs_{secrets.token_urlsafe(27)}",
+        repository_ids=frozenset({run.repository.id}),
+        permissions=tuple({"metadata": "read", **granted}.items()),
+        narrowed=True,
+    )
+    state.tokens[token.value] = token
+    return token
 
 
 def _step(result: StepResult) -> Step:

@@ -74,10 +74,47 @@ class JobResult:
 
 TIDY = ("actions/checkout", "actions/setup-python")  # these clean up at the end of the job
 ACTIONS = (*TIDY, "actions/upload-artifact")
+# What GitHub refuses while a job is set up, with its words.
+DEAD_ACTIONS = {
+    "actions/upload-artifact": ("v1", "v2", "v3"),
+    "actions/download-artifact": ("v1", "v2", "v3"),
+    "actions/cache": ("v1", "v2"),
+}
+DEAD_ACTION = (
+    "This request has been automatically failed because it uses a deprecated version of `{name}: {version}`. Learn "
+    "more: https://github.blog/changelog/2024-04-16-deprecation-notice-v3-of-the-artifact-actions/"
+)
+DEAD_IMAGES = {"ubuntu-18.04": "Ubuntu 18.04", "ubuntu-20.04": "Ubuntu 20.04"}
+DEAD_IMAGE = "This is a scheduled {image} brownout. The {image} LTS runner is deprecated and will be removed."
+DEAD_COMMANDS = ("set-env", "add-path")
+DEAD_COMMAND = (
+    "The `{name}` command is disabled. Please upgrade to using Environment Files or opt into unsecure command "
+    "execution by setting the `ACTIONS_ALLOW_UNSECURE_COMMANDS` environment variable to `true`. For more "
+    "information see: https://github.blog/changelog/2020-10-01-github-actions-deprecating-set-env-and-add-path-commands/"
+)
+# A runner whose label ends in -<n>mb has so much memory for each process.
+MEMORY_LABEL = re.compile(r".*-(\d{2,6})mb")
+MINUTE_S = 60.0
+MINUTE = "SANDBOX_MINUTE_S"  # a job's variable: how long a minute of its timeouts is, so that a test need not wait
 
 
 class StepFailed(Exception):
     """A step could not be run; the message goes to the log as its error."""
+
+
+class _Log(JobLog):
+    """A log that also knows the commands which GitHub's runner has disabled: they fail the step that prints them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = ""
+
+    def _command(self, line: str, name: str, properties: str, value: str) -> None:
+        if name in DEAD_COMMANDS:
+            self.write(f"##[error]Unable to process command '{line}' successfully.")
+            self.refused = DEAD_COMMAND.format(name=name)
+        else:
+            super()._command(line, name, properties, value)
 
 
 class Cancelled(Exception):
@@ -113,14 +150,17 @@ def run_job(
     progress: Callable[[StepResult], None] | None = None,
     cancelled: threading.Event | None = None,
     inputs: Mapping[str, str] | None = None,
+    token: str = "",
 ) -> JobResult:
     """Run `job` to its end and say how it went; the workflow's failures are results, never exceptions.
 
     `checkout` fills an empty folder with the commit (it may raise OSError or subprocess.SubprocessError). `scratch` is
     this job's own empty folder, left for the caller to delete. `env` is all that steps get besides the runner's own
-    variables: GITHUB_REPOSITORY, GITHUB_SHA, GITHUB_RUN_ATTEMPT and the like. `inputs` are those of workflow_dispatch.
+    variables: GITHUB_REPOSITORY, GITHUB_SHA, GITHUB_RUN_ATTEMPT and the like. `inputs` are those of workflow_dispatch,
+    `token` is the job's own for the API.
     """
-    return _JobRun(job, checkout, scratch.absolute(), env, progress, cancelled or threading.Event(), inputs or {}).run()
+    stop = cancelled or threading.Event()
+    return _JobRun(job, checkout, scratch.absolute(), env, progress, stop, inputs or {}, token).run()
 
 
 class _JobRun:
@@ -135,12 +175,14 @@ class _JobRun:
         progress: Callable[[StepResult], None] | None,
         cancelled: threading.Event,
         inputs: Mapping[str, str],
+        token: str,
     ) -> None:
         self._job = job
         self._checkout = checkout
         self._progress = progress
         self._cancelled = cancelled
-        self._log = JobLog()
+        self._log = _Log()
+        self._log.mask(token)
         self._results: list[StepResult] = []
         self._groups: list[int] = []
         self._artifacts: dict[str, bytes] = {}
@@ -148,7 +190,9 @@ class _JobRun:
         self._exported: dict[str, str] = {}
         self._outputs: dict[str, dict[str, str]] = {}
         self._failed = False
-        self._deadline = time.monotonic() + job.timeout_minutes * 60
+        self._minute_s = _positive(job.env.get(MINUTE, "")) or MINUTE_S
+        self._deadline = time.monotonic() + job.timeout_minutes * self._minute_s
+        self._memory_mb = next((int(m[1]) for m in map(MEMORY_LABEL.fullmatch, job.labels) if m), 0)
         self._repository = env.get("GITHUB_REPOSITORY", "acme/repository")
         self._scratch = scratch
         self._temp = scratch / "_temp"
@@ -184,7 +228,9 @@ class _JobRun:
                 if key.startswith("RUNNER_")
             },
             "inputs": dict(inputs),
+            "secrets": {"GITHUB_TOKEN": token},
         }
+        self._contexts["github"]["token"] = token
 
     def run(self) -> JobResult:
         started_at = now()
@@ -263,12 +309,19 @@ class _JobRun:
         log.write("Current runner version: 'sandbox'")
         log.write("Runner name: 'sandbox'")
         log.group("Runner Image", "Runner: sandbox", f"Labels: {', '.join(self._job.labels)}")
-        log.group("GITHUB_TOKEN Permissions", "(no token is given to jobs of the sandbox)")
+        granted = self._job.permissions
+        log.group("GITHUB_TOKEN Permissions", *(f"{name.title()}: {level}" for name, level in granted.items()))
         log.write("Secret source: None")
         log.write("Prepare workflow directory")
         log.write("Prepare all required actions")
+        for label in self._job.labels:
+            if label in DEAD_IMAGES:
+                raise StepFailed(DEAD_IMAGE.format(image=DEAD_IMAGES[label]))
         for step in self._job.steps:
-            if step.uses is not None and step.uses.partition("@")[0] not in ACTIONS:
+            name, _, version = (step.uses or "").partition("@")
+            if version.partition(".")[0] in DEAD_ACTIONS.get(name, ()):
+                raise StepFailed(DEAD_ACTION.format(name=name, version=version))
+            if step.uses is not None and name not in ACTIONS:
                 raise StepFailed(f"Unable to resolve action {step.uses}: the sandbox has {', '.join(ACTIONS)}")
         log.write(f"Complete job name: {self._job.name}")
 
@@ -310,6 +363,9 @@ class _JobRun:
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in files:
                 archive.write(file, file.name if path.is_file() else str(file.relative_to(path)))
+        if inputs.get("name", "artifact") in self._artifacts:
+            message = "Failed to CreateArtifact: Received non-retryable error: Failed request: (409) Conflict:"
+            raise StepFailed(f"{message} an artifact with this name already exists on the workflow run")
         self._artifacts[inputs.get("name", "artifact")] = packed.getvalue()
         self._log.write(f"Artifact {inputs.get('name', 'artifact')} has been successfully uploaded!")
 
@@ -372,7 +428,9 @@ class _JobRun:
         if not folder.is_dir():
             message = "An error occurred trying to start process '/usr/bin/bash' with working directory"
             raise StepFailed(f"{message} '{folder}'. No such file or directory")
-        files = {name: self._temp / f"{name.lower()}_{len(self._results)}" for name in ("ENV", "PATH", "OUTPUT")}
+        files = {
+            name: self._temp / f"{name.lower()}_{len(self._results)}" for name in ("ENV", "PATH", "OUTPUT", "STATE")
+        }
         files["STEP_SUMMARY"] = self._temp / f"step_summary_{len(self._results)}"
         for file in files.values():
             file.touch()
@@ -392,17 +450,23 @@ class _JobRun:
         self._path[:0] = reversed(files["PATH"].read_text(errors="replace").splitlines())
         if step.id:
             self._outputs[step.id] = _assignments(files["OUTPUT"])
+        refused, self._log.refused = self._log.refused, ""
+        if refused:
+            raise StepFailed(refused)
         if code != 0:
             raise StepFailed(f"Process completed with exit code {code}.")
 
     def _run_process(self, argv: list[str], folder: Path, environment: Mapping[str, str], step: Step) -> int:
-        step_deadline = time.monotonic() + (step.timeout_minutes or self._job.timeout_minutes) * 60
+        step_deadline = time.monotonic() + (step.timeout_minutes or self._job.timeout_minutes) * self._minute_s
         # Found on the job's own PATH, not on that of the serving process.
         program = shutil.which(argv[0], path=environment["PATH"])
         if program is None:
             raise StepFailed(f"{argv[0]}: command not found. Did the job set up Python?")
+        command = [program, *argv[1:]]
+        if self._memory_mb:
+            command = ["/bin/sh", "-c", f'ulimit -v {self._memory_mb * 1024} && exec "$@"', "sh", *command]
         process = subprocess.Popen(
-            [program, *argv[1:]],
+            command,
             cwd=folder,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -447,6 +511,11 @@ class _JobRun:
         if time.monotonic() > step_deadline:
             _stop_group(process)
             raise TimedOut(f"The action '{self._name(step)}' has timed out after {step.timeout_minutes:g} minutes.")
+
+
+def _positive(text: str) -> float:
+    """0 for what is no number above 0."""
+    return float(text) if re.fullmatch(r"\d{1,3}(?:\.\d{1,3})?", text) else 0.0
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:

@@ -18,6 +18,8 @@ EXPRESSION = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 CONTEXT_PATH = re.compile(r"[A-Za-z_][\w-]*(?:\.[A-Za-z_][\w-]*)+")
 CONDITION = re.compile(r"(?:\$\{\{\s*)?(success|failure|always|cancelled)\(\s*\)(?:\s*\}\})?")
 DEFAULT_TIMEOUT_MINUTES = 360.0
+DEFAULT_PERMISSIONS = {"contents": "read", "packages": "read"}  # GitHub's restricted default
+LEVELS = ("none", "read", "write")
 
 WORKFLOW_KEYS = {"name", "run-name", "on", "env", "defaults", "permissions", "concurrency", "jobs"}
 JOB_KEYS = {"name", "needs", "if", "runs-on", "env", "defaults", "permissions", "concurrency", "steps"}
@@ -71,6 +73,7 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)
     condition: str = "success"
     timeout_minutes: float = DEFAULT_TIMEOUT_MINUTES
+    permissions: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_PERMISSIONS))
 
 
 @dataclass(frozen=True)
@@ -249,7 +252,22 @@ def _job(job_id: str, jobs: Any, workflow_env: Mapping[str, str], document: Any)
         env={**workflow_env, **_strings(job, "env")},
         condition=_condition(job),
         timeout_minutes=_number(job, "timeout-minutes") or DEFAULT_TIMEOUT_MINUTES,
+        permissions=_permissions(job if "permissions" in job else document),
     )
+
+
+def _permissions(owner: Any) -> dict[str, str]:
+    """What is granted to the token of a job; whatever a block does not name is not granted."""
+    if "permissions" not in owner:
+        return dict(DEFAULT_PERMISSIONS)
+    line = _line(owner, "permissions")
+    if owner["permissions"] in ("read-all", "write-all"):
+        raise WorkflowInvalid("the sandbox does not support read-all and write-all: write the permissions out", line)
+    granted = _strings(owner, "permissions")
+    for name, level in granted.items():
+        if level not in LEVELS:
+            raise WorkflowInvalid(f"Unexpected value '{level}' for the permission '{name}'", line)
+    return granted
 
 
 def _step(value: Any, defaults: Mapping[str, str], list_line: int) -> Step:
