@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -37,9 +37,9 @@ def bot(request: pytest.FixtureRequest, staged: Staged) -> Iterator[Stage]:
 class Team:
     """A repository that the App is installed on, and the token that its serving code sends with."""
 
-    def __init__(self, bot: Stage, name: str) -> None:
+    def __init__(self, bot: Stage, name: str, files: Mapping[str, str] | None = None) -> None:
         self.bot = bot
-        self.name = bot.create(name, project(GREEN))
+        self.name = bot.create(name, files or project(GREEN))
         self.store = SqlStore(bot.engine, Silence())
         self.repository: Repository = wait_for("the repository to be known", self._known)
         self.token = Tokens(bot.engine, self.store.secret).create(self.repository, [*Scope])[1]

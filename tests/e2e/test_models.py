@@ -1,0 +1,168 @@
+"""A model gets worse, is trained anew by its own repository's workflow, and is promoted if it is better: with a real
+MLflow server, and a training that really trains."""
+
+import io
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from app.adapters.mlflow import Mlflow
+from app.db.reads import IncidentDetail
+from app.domain.incident import State
+from app.ports.registry import Version
+from tests.e2e.conftest import Staged
+from tests.e2e.stage import Stage
+from tests.e2e.test_signals import Team
+from tests.services import Server
+
+REPOSITORY = Path(__file__).with_name("retraining")
+THEN, NOW = (1.5, 1.0, 0.0), (0.0, 1.0, 1.5)  # what made customers leave, and what does
+LABELLED, HELD_OUT, SERVED = 3_000, 2_000, 4_000
+
+
+@pytest.fixture(scope="module")
+def bot(staged: Staged, mlflow_server: Server) -> Iterator[Stage]:
+    settings = {
+        "HEAL_MLFLOW__TRACKING_URI": mlflow_server.url,
+        "HEAL_MLFLOW__MODELS": "*/retrained-*=churn-*",
+        "HEAL_MLFLOW__TIMEOUT_S": "60",
+        "HEAL_HEALING__LOOK_EVERY_S": "1",
+    }
+    with staged("embedded", settings) as made:
+        made.start()
+        yield made
+
+
+def customers(seed: int, rows: int, why: tuple[float, ...]) -> tuple[Any, Any]:
+    """Features, always alike, and who left."""
+    dice = np.random.default_rng(seed)
+    features = dice.normal(size=(rows, 3))
+    return features, (features @ why + dice.logistic(scale=0.3, size=rows) > 0).astype(int)
+
+
+def sheet(seed: int, rows: int, why: tuple[float, ...]) -> str:
+    features, left = customers(seed, rows, why)
+    lines = ["id,visits,spent,calls,left"]
+    lines += [
+        f"c{seed}-{n},{','.join(f'{value:.6f}' for value in row)},{said}"
+        for n, (row, said) in enumerate(zip(features, left, strict=True))
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def planned(incident: IncidentDetail) -> dict[str, str]:
+    """Action → why its plan was refused, "" if it was not; in their order."""
+    return {entry.data["action"]: entry.data["refusal"] for entry in incident.timeline if entry.kind == "planned"}
+
+
+class Trainer(Team):
+    """A repository with a model that serves: trained on what was known then."""
+
+    def __init__(self, bot: Stage, mlflow: Server, scratch: Path) -> None:
+        suffix = uuid.uuid4().hex[:8]
+        self.registered, self.url = f"churn-{suffix}", mlflow.url
+        self.registry = Mlflow(mlflow.url, timeout_s=60)
+        self.scratch = scratch
+        self.files = {
+            str(path.relative_to(REPOSITORY)): path.read_text()
+            .replace("churn-model", self.registered)
+            .replace("http://mlflow.example", mlflow.url)
+            for path in sorted(REPOSITORY.rglob("*"))
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        self.files["data/labelled.csv"] = sheet(1, LABELLED, THEN)
+        self.files["data/held_out.csv"] = sheet(2, HELD_OUT, NOW)
+        self.make_the_champion()
+        super().__init__(bot, f"retrained-{suffix}", self.files)
+
+    def make_the_champion(self) -> None:
+        """As the team did it: with the same program, on their own machine."""
+        for path, text in self.files.items():
+            (self.scratch / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.scratch / path).write_text(text)
+        environment = {"MLFLOW_TRACKING_URI": self.url, "ROUNDS": "300", "GITHUB_SHA": "0" * 40}
+        subprocess.run([sys.executable, "train.py"], cwd=self.scratch, env=environment, check=True)
+        self.weights = np.load(io.BytesIO(self.artefact(1, "model/weights.npy")))
+        self.registry.point(self.registered, "champion", 1)
+
+    def artefact(self, number: int, path: str) -> bytes:
+        found = self.registry.file(self.version(number), path, most_bytes=1 << 20)
+        assert found is not None
+        return found
+
+    def version(self, number: int) -> Version:
+        found = self.registry.version(self.registered, number)
+        assert found is not None
+        return found
+
+    def champion(self) -> int:
+        found = self.registry.aliased(self.registered, "champion")
+        assert found is not None
+        return found.number
+
+    def observed(self, seed: int, why: tuple[float, ...]) -> pa.Table:
+        """What the champion said of customers, and what they did."""
+        features, left = customers(seed, SERVED, why)
+        score = 1 / (1 + np.exp(-(self.weights[0] + features @ self.weights[1:])))
+        columns = {name: features[:, n] for n, name in enumerate(("visits", "spent", "calls"))}
+        return pa.table({**columns, "prediction": (score >= 0.5).astype(int), "score": score, "label": left})
+
+    def degrade(self) -> None:
+        self.done(self.send(self.observed(11, THEN), role="reference"))
+        self.done(self.send(self.observed(12, NOW), window="monday", close="true"))
+
+
+@pytest.fixture
+def team(bot: Stage, mlflow_server: Server, tmp_path: Path) -> Trainer:
+    return Trainer(bot, mlflow_server, tmp_path)
+
+
+def test_a_degraded_model_is_trained_anew_and_the_better_version_serves(bot: Stage, team: Trainer) -> None:
+    sha = bot.push(team.name, {"data/labelled.csv": sheet(3, LABELLED, NOW)})
+    team.degrade()
+    incident = bot.wait_for(team.name, State.HEALED, State.ESCALATED)
+    assert incident.line.state is State.HEALED, bot.story(team.name)
+    assert incident.line.kind == "model_degraded"
+    assert planned(incident) == {"retrain_model": "", "promote_model": ""}
+    (run,) = bot.runs(team.name)
+    assert (run.event, run.head_sha, run.conclusion) == ("workflow_dispatch", sha, "success")
+    assert team.champion() == 2
+    new, old = team.version(2), team.version(1)
+    assert new.metrics["accuracy"] > old.metrics["accuracy"] + 0.05
+    assert (new.code_sha, new.tags["heal.run_id"]) == (sha, str(run.id))
+    assert new.tags["heal.inputs"] == '{"rounds": "300"}'
+    assert team.registry.aliased(team.registered, "previous") == old
+    bot.settle()
+    assert len(bot.runs(team.name)) == 1
+    bot.nothing_twice(team.name)
+
+
+def test_a_version_that_is_not_better_is_not_promoted_and_a_person_is_asked(bot: Stage, team: Trainer) -> None:
+    """The team has no newer labels: the new version is as good as the old one."""
+    team.degrade()
+    incident = bot.wait_for(team.name, State.HEALED, State.ESCALATED)
+    assert incident.line.state is State.ESCALATED, bot.story(team.name)
+    assert list(planned(incident)) == ["retrain_model", "promote_model", "open_issue"]
+    assert team.champion() == 1
+    assert team.registry.aliased(team.registered, "previous") is None
+    assert team.version(2).tags["heal.id"]
+    assert "the gate is closed" in planned(incident)["promote_model"]
+    bot.settle()
+    assert team.champion() == 1
+
+
+def test_a_training_that_registers_nothing_is_told_to_a_person(bot: Stage, team: Trainer) -> None:
+    bot.push(team.name, {"train.py": "print('fitted, and kept for myself')\n"})
+    team.degrade()
+    incident = bot.wait_for(team.name, State.ESCALATED)
+    assert list(planned(incident)) == ["retrain_model", "open_issue"]
+    (reason,) = [entry.data["reason"] for entry in incident.timeline if entry.kind == "disproven"]
+    assert "registered no new version" in reason
+    assert team.champion() == 1
