@@ -178,6 +178,9 @@ def _accumulation(settings: Settings, batch: Setting) -> _Accumulation:
     if len(near) > 1:
         names = ", ".join(s.scalar.name for s in near)
         raise CannotSay(f"cannot tell which one is meant: {names} in {batch.file.path}")
+    told = batch.scalar.word == _HF_FLAG and (batch.file.is_script or batch.scalar.handed_on)
+    if not near and told and (new := _place_for_steps(settings, batch)) is not None:
+        return _Accumulation(new=new, key=new[1].key)
     said = near[0] if near else settings.one_or_none(_ACCUMULATION, upto=IMPORTED)
     if said is not None:
         return _Accumulation(at=said, key=said.scalar.key, steps=_count(said))

@@ -235,6 +235,16 @@ def test_training_arguments_without_accumulation_get_it_on_a_line_of_its_own() -
     )
 
 
+def test_the_call_is_added_to_rather_than_the_default_of_its_class_changed() -> None:
+    text = "from trainer import TrainingArguments\nTrainingArguments(per_device_train_batch_size=32)\n"
+    files = {"trainer.py": "class TrainingArguments:\n    gradient_accumulation_steps: int = 1\n"}
+    code(
+        text,
+        ("(per_device_train_batch_size=32", "(gradient_accumulation_steps=2, per_device_train_batch_size=16"),
+        files=files,
+    )
+
+
 def test_training_arguments_on_one_line() -> None:
     code(
         'args = TrainingArguments("out", per_device_train_batch_size=32)\n',
