@@ -1,0 +1,7 @@
+"""How long ago something was."""
+
+from hourglasses import now
+
+
+def age(since):
+    return now() - since

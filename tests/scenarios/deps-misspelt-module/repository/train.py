@@ -1,0 +1,5 @@
+"""Trains one step."""
+
+from schedulles import warm_up
+
+print(warm_up(10))

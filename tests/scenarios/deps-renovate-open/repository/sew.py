@@ -1,0 +1,5 @@
+"""Says what it sews with."""
+
+import quiltstitch
+
+print(quiltstitch.__version__)

@@ -1,0 +1,5 @@
+"""Prints a label."""
+
+from glyphpress import press
+
+print(press("fragile"))
