@@ -13,7 +13,7 @@ from sqlalchemy import select
 import actions
 from app.db.engine import reading
 from app.db.reads import IncidentDetail
-from app.db.tables import EffectRow, IncidentRow, RepairRow
+from app.db.tables import DeliveryRow, EffectRow, IncidentRow, RepairRow
 from app.domain.incident import State
 from app.domain.repair import Proof
 from sandbox.state import Repository, Run
@@ -21,7 +21,7 @@ from tests.e2e.stage import SETTLED, Stage
 from tests.scenarios.catalogue import Scenario, Step
 
 WITHIN_S = 120.0
-POLL_S = 0.15
+POLL_S = 0.2
 CALM_S = 4.0  # a wrong end is believed when nothing has happened for so long
 RESTS = SETTLED | {State.AWAITING_APPROVAL}
 SPEAKS = frozenset({"open_issue", "notify"})  # actions that change nothing of the repository
@@ -410,18 +410,20 @@ def _calm(bot: Stage, name: str) -> None:
 
 def _busy(bot: Stage, name: str) -> bool:
     """A run is under way, a delivery is on its way, or somebody still has to work on a row of this repository."""
-    state = bot.sandbox.state
     where = _repository(bot, name)
-    if state.unsettled or any(r.status != "completed" or r.rerun_waits for r in _all_runs(bot, name)):
+    if any(run.status != "completed" or run.rerun_waits for run in _all_runs(bot, name)):
         return True
-    with reading(bot.engine) as connection:
-        effects = select(EffectRow.id).where(EffectRow.repository_id == where.id, EffectRow.state == "wanted")
-        repairs = select(RepairRow.id).where(
+    if any(d.status == "pending" and d.repository_id == where.id for d in list(bot.sandbox.state.deliveries)):
+        return True
+    rows = (
+        select(DeliveryRow.id).where(DeliveryRow.repository_id == where.id, DeliveryRow.state == "ready"),
+        select(EffectRow.id).where(EffectRow.repository_id == where.id, EffectRow.state == "wanted"),
+        select(RepairRow.id).where(
             RepairRow.repository_id == where.id, RepairRow.state == "planned", RepairRow.buried_at.is_(None)
-        )
-        if connection.scalar(effects.limit(1)) or connection.scalar(repairs.limit(1)):
-            return True
-    return any(row[2] == "ready" for row in bot.unfinished())
+        ),
+    )
+    with reading(bot.engine) as connection:
+        return any(connection.scalar(row.limit(1)) for row in rows)
 
 
 def _all_runs(bot: Stage, name: str) -> list[Run]:
