@@ -161,10 +161,13 @@ def _variance(found: Sample) -> float:
 
 def rows_to_see(found: Sample, margin: float, level: float, power: float) -> int:
     """The rows with which a part that is worse by twice the margin is called worse (p below `level`, and by more than
-    the margin) with `power`. The variance is that of all rows."""
-    seen = ((-ndtri(level) + ndtri(power)) / (2 * margin)) ** 2
+    the margin) with `power`. The variance is that of all rows, and what such a loss adds at most: a share of the rows
+    (of whole groups) that are as bad as a row can be."""
+    loss = 2 * margin
+    added = loss * max(0.0, found.reach - loss) * found.rows / found.units
+    seen = ((-ndtri(level) + ndtri(power)) / loss) ** 2
     beyond = (ndtri(power) / margin) ** 2
-    return _ceil(_variance(found) * max(seen, beyond))
+    return _ceil((_variance(found) + added) * max(seen, beyond))
 
 
 def _ceil(rows: float) -> int:

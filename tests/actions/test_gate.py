@@ -15,7 +15,7 @@ from scipy import stats
 from sklearn import metrics as known
 
 from actions.gate.bootstrap import Pair, Sample, sample
-from actions.gate.judge import Gate, GateReport, holm, judge
+from actions.gate.judge import Gate, GateReport, holm, judge, rows_to_see
 from actions.gate.metrics import METRICS, metric_named
 from actions.gate.rows import Evaluation
 from app.domain.errors import Refused
@@ -128,6 +128,23 @@ def test_healthy_segments_are_called_worse_at_most_one_time_in_twenty() -> None:
         alarms += bool(holm(p_values, 0.05))
     assert alarms <= at_most(0.05)
     assert alarms >= 1
+
+
+def test_a_segment_with_just_enough_rows_shows_a_loss_of_twice_the_margin_as_often_as_promised() -> None:
+    level, rules = 0.05 / 15, GateRules()
+    whole = sample(
+        METRICS["accuracy"], pair_of("accuracy", classes(np.random.default_rng(20), 20_000)), np.random.default_rng(0)
+    )
+    rows = rows_to_see(whole, rules.segment_margin, level, rules.power)
+    found = 0
+    for trial in range(TRIALS):
+        chance = np.random.default_rng([21, trial])
+        pair = pair_of("accuracy", classes(chance, rows))
+        lost = (chance.random(rows) < 0.1 / 0.87) & (pair.challenger == pair.label)
+        part = replace(pair, challenger=np.where(lost, 1 - pair.label, pair.challenger))
+        seen = sample(METRICS["accuracy"], part, np.random.default_rng(trial))
+        found += seen.p_worse() <= level and -seen.gain > rules.segment_margin
+    assert found / TRIALS >= 0.8 - 3 * math.sqrt(0.8 * 0.2 / TRIALS)
 
 
 def test_a_segment_that_loses_closes_the_gate_although_the_whole_gains() -> None:
