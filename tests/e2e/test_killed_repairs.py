@@ -23,7 +23,10 @@ DEATHS = {
     Proof.NOTHING: ("write 1 of {0}", "applied {0}"),
 }
 # Kinds that no scenario is healed by, and where they are killed instead.
-ELSEWHERE: dict[str, str] = {}
+ELSEWHERE: dict[str, str] = {
+    "retrain_model": "tests/e2e/test_models.py",
+    "promote_model": "tests/e2e/test_models.py",
+}
 
 
 def scenario_of(kind: str) -> Scenario | None:

@@ -2,6 +2,7 @@
 MLflow server, and a training that really trains."""
 
 import io
+import os
 import subprocess
 import sys
 import uuid
@@ -36,7 +37,7 @@ def bot(staged: Staged, mlflow_server: Server) -> Iterator[Stage]:
         "HEAL_HEALING__LOOK_EVERY_S": "1",
     }
     with staged("embedded", settings) as made:
-        made.start()
+        made.start_killable()
         yield made
 
 
@@ -124,8 +125,25 @@ def team(bot: Stage, mlflow_server: Server, tmp_path: Path) -> Trainer:
     return Trainer(bot, mlflow_server, tmp_path)
 
 
-def test_a_degraded_model_is_trained_anew_and_the_better_version_serves(bot: Stage, team: Trainer) -> None:
+DEATHS = (
+    "write 1 of retrain_model",  # the workflow is started, and nobody knows its run
+    "applied retrain_model",
+    "write 2 of promote_model",  # after the rehearsal
+    "write 4 of promote_model",  # the champion has moved, or is about to
+)
+
+
+@pytest.mark.parametrize("deaths", [(), DEATHS], ids=["", "killed"])
+def test_a_degraded_model_is_trained_anew_and_the_better_version_serves(
+    bot: Stage, team: Trainer, deaths: tuple[str, ...]
+) -> None:
+    """Also when the bot is killed again and again on the way."""
     sha = bot.push(team.name, {"data/labelled.csv": sheet(3, LABELLED, NOW)})
+    bot.settle()
+    if deaths:
+        draft = bot.order.with_suffix(".draft")
+        draft.write_text("\n".join(f"kill {step}" for step in deaths))
+        os.replace(draft, bot.order)
     team.degrade()
     incident = bot.wait_for(team.name, State.HEALED, State.ESCALATED)
     assert incident.line.state is State.HEALED, bot.story(team.name)
@@ -140,8 +158,10 @@ def test_a_degraded_model_is_trained_anew_and_the_better_version_serves(bot: Sta
     assert new.tags["heal.inputs"] == '{"rounds": "300"}'
     assert team.registry.aliased(team.registered, "previous") == old
     bot.settle()
+    assert not bot.order.exists(), f"the bot did not die at: {bot.order.read_text()}"
     assert len(bot.runs(team.name)) == 1
     bot.nothing_twice(team.name)
+    bot.nothing_lost()
 
 
 def test_a_version_that_is_not_better_is_not_promoted_and_a_person_is_asked(bot: Stage, team: Trainer) -> None:
