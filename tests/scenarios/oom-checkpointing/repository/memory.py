@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-MEMORY_MB = 32  # what the runner leaves to training, above what Python and numpy take
+MEMORY_MB = 46  # what the runner leaves to training, above what Python and numpy take
 
 
 def limit_memory() -> None:
