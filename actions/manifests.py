@@ -405,8 +405,8 @@ def poetry_specifier(constraint: str, where: str) -> str:
     if "|" in constraint:
         raise Malformed(f"{where} has alternatives: {constraint[:80]!r}")
     found = []
-    for part in re.split(r"[,\s]+(?=[\^~<>=!\d*])", constraint.strip()):
-        words = part.replace(" ", "")
+    close = re.sub(r"([<>=!~^])\s+", r"\1", constraint.strip()[:200])
+    for words in re.split(r"[,\s]+", close):
         if words in ("*", ""):
             continue
         if words[0] in "^~" and not words.startswith("~="):

@@ -107,7 +107,18 @@ def _compiled(path: str, text: str, tree: Tree) -> Lock:
                 options.append("--no-strip-extras")  # uv strips them where pip-compile does not
             return Lock(path, Locker.PIP_COMPILE, placed, folder, tuple(options), python)
     missing = " ".join(sources) or "requirements.in"
-    return Lock(path, None, (), trouble=f"{path} was compiled from {missing[:100]}, which is not there")
+    there = tuple(
+        found
+        for source in sources
+        for folder in ("", posixpath.dirname(path))
+        if (found := posixpath.normpath(posixpath.join(folder, source))) in tree
+    )
+    return Lock(
+        path,
+        None,
+        there or _likely(path, tree),
+        trouble=f"{path} was compiled from {missing[:100]}, which is not there",
+    )
 
 
 def _read_command(words: list[str]) -> tuple[list[str], list[str]]:
@@ -131,8 +142,9 @@ def _read_command(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _likely(path: str, tree: Tree) -> tuple[str, ...]:
-    source = path.removesuffix(".txt") + ".in"
-    return (source,) if source in tree else ()
+    """What it may be made from, where its head does not say it: better refused than left behind."""
+    sources = (path.removesuffix(".txt") + ".in", posixpath.join(posixpath.dirname(path), "pyproject.toml"))
+    return next(((source,) for source in sources if source in tree), ())
 
 
 def closure(path: str, tree: Tree, seen: dict[str, str] | None = None) -> dict[str, str]:
