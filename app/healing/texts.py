@@ -33,6 +33,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from app.domain.evidence import Annotation
 from app.domain.finding import EvidenceLine
 from app.domain.incident import Incident, State
+from app.domain.interval import drawn
 from app.domain.outcome import Conclusion
 from app.domain.policy import CONFIG_PATH, ISSUE
 from app.domain.repair import FileEdit, Plan, Repair, RepairState
@@ -326,6 +327,10 @@ def _diff(text: str, limit: int = 30_000) -> Markdown:
     return code_block(_told(text, limit), language="diff", limit=limit)
 
 
+def _intervals(report: Mapping[str, Any]) -> Markdown:
+    return code_block(_told(drawn(report), 6_000), limit=6_000)
+
+
 def _link(label: object, url: object) -> Markdown:
     return link(_told(label, 100), mask(str(url or "")[:2_000]))
 
@@ -349,6 +354,7 @@ _ENVIRONMENT.filters |= {
     "code": _code,
     "diff": _diff,
     "evidence": _evidence,
+    "intervals": _intervals,
     "moment": _moment,
     "percent": _percent,
     "rendered": Markdown,  # only for the output of our own macros
