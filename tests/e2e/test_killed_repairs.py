@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from app.domain.repair import Proof
 from tests.e2e.conftest import Staged
 from tests.e2e.stage import Stage
 from tests.scenarios.catalogue import Scenario, catalogue, demo, packages
-from tests.scenarios.play import SPEAKS, play_all
+from tests.scenarios.play import play_all
 
 SCENARIOS = (*catalogue(), *demo())
 KINDS = {action.kind: action for action in actions.BUILTIN}
@@ -22,11 +23,13 @@ DEATHS = {
     Proof.OWN: ("write 1 of {0}", "applied {0}"),
     Proof.NOTHING: ("write 1 of {0}", "applied {0}"),
 }
-# Kinds that no scenario is healed by, and where they are killed instead.
-ELSEWHERE: dict[str, str] = {
-    "retrain_model": "tests/e2e/test_models.py",
-    "promote_model": "tests/e2e/test_models.py",
+# Kinds whose incidents come from a model and not from a run: where a test kills what applies them, and its words there.
+ELSEWHERE = {
+    "retrain_model": ("e2e/test_models.py", "write 1 of retrain_model"),
+    "promote_model": ("e2e/test_models.py", "write 2 of promote_model"),
+    "roll_back_model": ("actions/test_promote_model.py", "test_whoever_is_killed_anywhere"),  # its writes are the same
 }
+TESTS = Path(__file__).parents[1]
 
 
 def scenario_of(kind: str) -> Scenario | None:
@@ -40,6 +43,8 @@ PLAYED = {kind: scenario for kind in KINDS if (scenario := scenario_of(kind)) is
 
 def test_no_kind_of_action_is_left_out() -> None:
     assert set(KINDS) - set(PLAYED) == set(ELSEWHERE)
+    for file, words in ELSEWHERE.values():
+        assert words in (TESTS / file).read_text(), file
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def dies_and_ends_as_told(bot: Stage, kind: str, deaths: tuple[str, ...], name: 
     seen = played.seen
     if KINDS[kind].proves is Proof.FIX_BRANCH:
         assert (seen.pulls, len(seen.branches - {"main"})) == (1, 1)
-    if kind in SPEAKS:
+    if kind == "open_issue":
         assert seen.issues == 1
     for event in ("workflow_dispatch", "push"):
         runs = [run for run in bot.sandbox.state.runs.values() if run.repository.full_name == scenario.repository]

@@ -24,8 +24,8 @@ WITHIN_S = 120.0
 POLL_S = 0.2
 CALM_S = 4.0  # a wrong end is believed when nothing has happened for so long
 RESTS = SETTLED | {State.AWAITING_APPROVAL}
-SPEAKS = frozenset({"open_issue", "notify"})  # actions that change nothing of the repository
 PROOFS = {action.kind: action.proves for action in actions.BUILTIN}
+HARMLESS = {kind for kind, proves in PROOFS.items() if proves in (Proof.NOTHING, Proof.SAME_RUN)}  # change no file
 PROMISES = ("end", "proof", "fix", "untouched", "twice", "undo")
 
 Files = Mapping[str, bytes]
@@ -242,7 +242,7 @@ def untouched(scenario: Scenario, seen: Seen) -> list[str]:
         *(f"there is a branch {branch}" for branch in sorted(seen.branches - theirs)),
         *(["its tree is not what it was"] if seen.main != seen.before else []),
         *([f"there are {seen.issues} issues"] if seen.issues > 1 + len(scenario.also) else []),
-        *(f"{action} was applied" for action in seen.applied if action not in SPEAKS),
+        *(f"{action} was applied" for action in seen.applied if action not in HARMLESS),
     ]
 
 
@@ -419,7 +419,9 @@ def _busy(bot: Stage, name: str) -> bool:
         select(DeliveryRow.id).where(DeliveryRow.repository_id == where.id, DeliveryRow.state == "ready"),
         select(EffectRow.id).where(EffectRow.repository_id == where.id, EffectRow.state == "wanted"),
         select(RepairRow.id).where(
-            RepairRow.repository_id == where.id, RepairRow.state == "planned", RepairRow.buried_at.is_(None)
+            RepairRow.repository_id == where.id,
+            RepairRow.state.in_(["planned", "applied"]),
+            RepairRow.buried_at.is_(None),
         ),
     )
     with reading(bot.engine) as connection:
