@@ -1,5 +1,6 @@
 """What every launcher does: a run begins once, is followed to its end, and can be ended."""
 
+import errno
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from app.adapters.launchers import keeper
 from app.adapters.launchers.process import ProcessLauncher
 from app.domain.errors import Refused, Unreachable
 from app.ports.launcher import ENDED, Launcher, RunSpec, RunState, RunStatus
@@ -215,8 +217,8 @@ def test_a_run_outlives_the_bot(world: World) -> None:
 def test_a_run_whose_keeper_is_killed_is_lost_and_does_not_run_on(world: World) -> None:
     handle = world.launcher.start(spec("wait"))
     wait_for("the run", (world.out(handle) / "ready").exists)
-    keeper = json.loads((world.directory / handle / "begun.json").read_text())["pid"]
-    os.kill(keeper, signal.SIGKILL)
+    watcher = json.loads((world.directory / handle / "begun.json").read_text())["pid"]
+    os.kill(watcher, signal.SIGKILL)
     assert ended(world.launcher, handle).state is RunState.LOST
     wait_for("the run to be gone", lambda: not alive(int((world.out(handle) / "started").read_text())))
     assert world.launcher.start(spec("wait")) == handle
@@ -271,8 +273,17 @@ def test_a_program_that_is_not_there_fails_and_says_so(tmp_path: Path) -> None:
     assert "/no/such/program cannot be started" in status.tail
 
 
-def test_a_directory_that_cannot_be_written_is_trouble_for_a_while(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_refused_with_the_name_of_the_setting(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
+    with pytest.raises(Refused, match="HEAL_LAUNCHER__DIRECTORY"):
+        ProcessLauncher(tmp_path / "runs").start(spec("train"))
+
+
+def test_a_full_disk_is_trouble_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(keeper, "write", full)
     with pytest.raises(Unreachable):
         ProcessLauncher(tmp_path / "runs").start(spec("train"))
 

@@ -186,3 +186,19 @@ def test_a_training_that_registers_nothing_is_told_to_a_person(bot: Stage, team:
     (reason,) = [entry.data["reason"] for entry in incident.timeline if entry.kind == "disproven"]
     assert "registered no new version" in reason
     assert team.champion() == 1
+
+
+def test_a_training_that_a_person_takes_back_is_cancelled(bot: Stage, team: Trainer) -> None:
+    bot.push(team.name, {"train.py": "import time\n\nprint('epoch 1', flush=True)\ntime.sleep(600)\n"})
+    issue = bot.act("POST", f"/repos/{team.name}/issues", {"title": "Who trains here?"})["number"]
+    team.degrade()
+    told = bot.wait_for_entry(team.name, "progress").data["text"]
+    assert told.startswith("train is ")
+    incident = bot.incident(team.name)
+    assert incident is not None
+    bot.say(team.name, issue, f"/heal undo {incident.line.id}")
+    bot.wait_for(team.name, State.DISMISSED)
+    bot.settle()
+    (run,) = bot.runs(team.name)
+    assert run.conclusion == "cancelled"
+    assert (team.champion(), team.registry.version(team.registered, 2)) == (1, None)

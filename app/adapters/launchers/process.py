@@ -1,5 +1,6 @@
 """Runs as processes of their own, each with a directory, that outlive the bot."""
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -29,6 +30,7 @@ TAIL_BYTES = 16 * 1024
 TAIL_LINES = 40
 REPORT_BYTES = 1024 * 1024
 LONGEST_S = 7 * 24 * 3600.0
+_FOR_GOOD = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
 class ProcessLauncher:
@@ -68,6 +70,8 @@ class ProcessLauncher:
             if not (where / "begun.json").exists():
                 self._keep(where)
         except (OSError, subprocess.SubprocessError) as error:
+            if isinstance(error, OSError) and error.errno in _FOR_GOOD:
+                raise Refused("no run can be started: HEAL_LAUNCHER__DIRECTORY cannot be written") from error
             raise Unreachable(f"the run cannot be started: {type(error).__name__}") from error
         return handle
 
