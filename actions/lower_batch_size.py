@@ -220,7 +220,7 @@ def _place_for_steps(settings: Settings, batch: Setting) -> tuple[File, Addition
     code = [f for f in settings.files if f.is_code and f.rank in (ENTRY, IMPORTED)] + ([file] if file.is_code else [])
     places = []
     for source in dict.fromkeys(code):
-        for call in source.calls():
+        for call in source.calls:
             key = ""
             if call.keyword(_HF_FLAG) is not None:
                 key = steps
@@ -322,7 +322,7 @@ def _training_arguments(settings: Settings, key: str, title: str) -> tuple[File,
         (file, call)
         for file in settings.files
         if file.is_code and file.rank in (ENTRY, IMPORTED)
-        for call in file.calls()
+        for call in file.calls
         if call.keyword(_HF_FLAG) is not None or call.name.endswith("TrainingArguments")
     ]
     if not calls:

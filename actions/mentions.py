@@ -16,4 +16,6 @@ def told(incident: Incident, tools: Tools) -> str:
 
 def mentioned(path: str, said: str) -> bool:
     """Whether `path` stands there as a whole, perhaps after `./`."""
+    if path not in said:
+        return False
     return re.search(rf"(?<![\w./-])(?:\./)?{re.escape(path)}(?![\w/-])", said) is not None

@@ -7,9 +7,12 @@ import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from actions.scalars import NUMBERS, Addition, Kind, Path, Scalar, splice
 from app.domain.errors import Malformed
+
+MAX_LINE = 5000  # characters; where not all are ASCII, each position costs a look at its line
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _NUMBER = re.compile(r"(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?")
@@ -35,12 +38,19 @@ class Call:
 
 def find(text: str, keys: frozenset[str], kinds: frozenset[Kind] = NUMBERS) -> list[Scalar]:
     """What stands under one of `keys`, in the order of the file. Raises Malformed for a file it cannot read."""
-    source = _Source(text)
     found: dict[int, Scalar] = {}
-    for scalar in _settings(source):
+    for scalar in every(text):
         if scalar.word in keys and scalar.kind in kinds:
             found.setdefault(scalar.start, scalar)
-    return [found[start] for start in sorted(found)]
+    return list(found.values())
+
+
+def every(text: str) -> list[Scalar]:
+    """Every setting of the file, in its order; one with several names stands there once for each.
+
+    Raises Malformed for a file it cannot read.
+    """
+    return sorted(_settings(_Source(text)), key=lambda scalar: scalar.start)
 
 
 def calls(text: str) -> list[Call]:
@@ -116,6 +126,8 @@ class _Source:
         self._text = text
         self._lines = [0, *(match.end() for match in _LINE_END.finditer(text))]
         self._ascii = text.isascii()
+        if not self._ascii and any(b - a > MAX_LINE for a, b in pairwise([*self._lines, len(text)])):
+            raise Malformed("a line is too long")
 
     def nodes(self) -> Iterator[tuple[Path, ast.AST]]:
         """Every node with the names of the classes, functions and assignment targets that it stands in."""

@@ -27,6 +27,7 @@ _PROBE = "987654321"
 _NUMBER = r"[+-]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?"
 _STRING = r'"(?:[^"\\\n]|\\.){0,500}"|\'[^\'\n]{0,500}\''
 _PLAIN_NUMBER = re.compile(_NUMBER)
+_COLON = re.compile(r"[ \t]*:")
 _PARTS = re.compile(r"(?P<sign>[+-]?)(?P<mantissa>[0-9_]*\.?[0-9_]*)(?:(?P<e>[eE])(?P<exponent>[+-]?[0-9]+))?")
 
 
@@ -95,7 +96,10 @@ def find(file: str, text: str, keys: frozenset[str], kinds: frozenset[Kind] = NU
 
     Raises Malformed for a file it cannot read.
     """
-    found = _find_yaml(text, keys) if file.endswith((".yaml", ".yml")) else _find_by_probe(file, text, keys)
+    if file.endswith((".yaml", ".yml")):
+        found = [scalar for scalar in in_yaml(text) if scalar.word in keys]
+    else:
+        found = _find_by_probe(file, text, keys)
     return [scalar for scalar in found if scalar.kind in kinds]
 
 
@@ -106,7 +110,10 @@ def rewrite(file: str, text: str, changes: Mapping[Scalar, str], additions: Sequ
     """
     before = _leaves(file, text)
     expected = {scalar.path for scalar, literal in changes.items() if not _equal(scalar.literal, literal)}
-    expected |= {addition.path for addition in additions}
+    for addition in additions:
+        if any(path[: len(addition.path)] == addition.path for path, _ in before):
+            raise Malformed(f"{addition.key} stands in {file} already")
+        expected.add(addition.path)
     for inline in (False, True):
         new = splice(file, text, changes, [_insertion(file, text, addition, inline) for addition in additions])
         try:
@@ -205,19 +212,20 @@ def _equal(one: str, other: str) -> bool:
     return one == other
 
 
-def _find_yaml(text: str, keys: frozenset[str]) -> list[Scalar]:
+def in_yaml(text: str) -> list[Scalar]:
+    """Every setting of a YAML file, in its order. Raises Malformed for a file it cannot read."""
     found = []
     for path, key, node in _walk(_compose(text)):
-        if key is None or word(str(path[-1])) not in keys:
+        if key is None:
             continue
         start, end = node.start_mark.index, node.end_mark.index
         if node.style is None and not node.value:
-            colon = re.match(r"[ \t]*:", text[key.end_mark.index :])
-            start = end = key.end_mark.index + (colon.end() if colon else 0)
+            colon = _COLON.match(text, key.end_mark.index)
+            start = end = colon.end() if colon else key.end_mark.index
         elif node.style is None:
             start = end - len(node.value)
             if text[start:end] != node.value:
-                raise Malformed("the positions in this YAML file cannot be trusted")
+                continue  # over several lines
         elif node.style not in "'\"" or node.anchor:
             continue
         kind = _yaml_kind(node, text)

@@ -18,6 +18,7 @@ from app.ports.plugins import Tools
 MAX_FILES = 50
 MAX_SCRIPTS = 30
 MAX_FILE_BYTES = 256 * 1024
+MAX_BYTES = 512 * 1024  # of configuration in all, the likeliest first: parsing takes its time
 MAX_NAMED = 6
 
 Tiers = Sequence[Sequence[str]]
@@ -52,8 +53,10 @@ class CannotSay(Exception):
     """The reason is the plan's refusal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class File:
+    """One file that may hold settings; it is parsed once, or not at all."""
+
     path: str
     text: str
     rank: int
@@ -67,24 +70,54 @@ class File:
         return shell_settings.is_script(self.path)
 
     def find(self, keys: Iterable[str], kinds: frozenset[Kind] = NUMBERS) -> list[Scalar]:
-        """Nothing in a file that cannot be read."""
+        """What stands under one of `keys`; nothing in a file that cannot be read."""
         wanted = frozenset(keys)
-        if not any(part in self.text.lower() for key in wanted for part in (key, key.replace("_", "-"))):
+        if not any(part in self._lower for key in wanted for part in (key, key.replace("_", "-"))):
             return []
-        try:
-            if self.is_code:
-                found = python_settings.find(self.text, wanted, kinds)
-            elif self.is_script:
-                found = shell_settings.find(self.text, wanted, kinds)
-            else:
-                found = scalars.find(self.path, self.text, wanted, kinds)
-        except Malformed:
-            return []
-        return [s for s in found if not any(_ELSEWHERE.fullmatch(str(part)) for part in s.path[:-1])]
+        found: dict[int, Scalar] = {}
+        for scalar in self._under(wanted):
+            if scalar.word in wanted and scalar.kind in kinds:
+                found.setdefault(scalar.start, scalar)
+        return [s for s in found.values() if not any(_ELSEWHERE.fullmatch(str(part)) for part in s.path[:-1])]
 
+    @cached_property
     def calls(self) -> list[python_settings.Call]:
         try:
             return python_settings.calls(self.text) if self.is_code else []
+        except Malformed:
+            return []
+
+    @cached_property
+    def imports(self) -> list[str]:
+        try:
+            return python_settings.imports(self.text) if self.is_code else []
+        except Malformed:
+            return []
+
+    def _under(self, keys: frozenset[str]) -> list[Scalar]:
+        try:
+            if self.is_script:
+                return shell_settings.find(self.text, keys, ANY)
+            if self.path.endswith((".toml", ".json")):
+                if keys not in self._probed:
+                    self._probed[keys] = scalars.find(self.path, self.text, keys, ANY)
+                return self._probed[keys]
+        except Malformed:
+            return []
+        return self._every
+
+    @cached_property
+    def _lower(self) -> str:
+        return self.text.lower()
+
+    @cached_property
+    def _probed(self) -> dict[frozenset[str], list[Scalar]]:
+        return {}
+
+    @cached_property
+    def _every(self) -> list[Scalar]:
+        try:
+            return python_settings.every(self.text) if self.is_code else scalars.in_yaml(self.text)
         except Malformed:
             return []
 
@@ -286,9 +319,12 @@ class Settings:
         ]
 
     def _read(self, ranked: Iterable[tuple[int, str]]) -> Iterator[File]:
+        left = MAX_BYTES
         for rank, path in ranked:
             file = self._tools.forge.file(path, self._incident.head_sha)
-            if file is not None and len(file.text.encode()) <= MAX_FILE_BYTES:
+            size = len(file.text.encode()) if file is not None else 0
+            if file is not None and size <= min(left, MAX_FILE_BYTES):
+                left -= size
                 yield File(path, file.text, rank)
 
 
@@ -310,12 +346,8 @@ def _rank(path: str, said: str, written: str) -> int:
 
 def _imported(file: File, python: Sequence[str]) -> list[str]:
     """The files of the repository that `file` imports, as seen from its folder, the root and `src`."""
-    try:
-        names = python_settings.imports(file.text)
-    except Malformed:
-        return []
     known, here, found = set(python), dirname(file.path), []
-    for name in names:
+    for name in file.imports:
         dots = len(name) - len(name.lstrip("."))
         tail = name[dots:].replace(".", "/")
         roots = [normpath(f"{here or '.'}/{'../' * (dots - 1)}")] if dots else [here, "", "src"]

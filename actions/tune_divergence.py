@@ -126,7 +126,7 @@ def _place_for_clip(settings: Settings) -> tuple[File, Addition, str]:
     """Where a framework reads a limit that is not there yet, and its default."""
     places = []
     for file in settings.files:
-        for call in file.calls() if file.rank in (ENTRY, IMPORTED) else ():
+        for call in file.calls if file.rank in (ENTRY, IMPORTED) else ():
             arguments = call.name.endswith("TrainingArguments") or call.keyword("per_device_train_batch_size")
             if arguments and not call.splat and call.keyword("max_grad_norm") is None:
                 places.append((file, Addition(call.keywords[0], "max_grad_norm", "0.1"), "1.0"))
@@ -191,7 +191,7 @@ def _place_for_warm_up(settings: Settings) -> tuple[File, Addition]:
         (file, Addition(call.keywords[0], "warmup_ratio", "0.1"))
         for file in settings.files
         if file.rank in (ENTRY, IMPORTED)
-        for call in file.calls()
+        for call in file.calls
         if (call.name.endswith("TrainingArguments") or call.keyword("per_device_train_batch_size")) and not call.splat
     ]
     if any(addition.beside.word in (*_WARMUP_RATIO[0], *_WARMUP_STEPS[0]) for _, addition in places) or not places:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from actions.scalars import divide, find, is_whole, rewrite, whole, write_whole
+from actions.scalars import ANY, Addition, Kind, defaults, divide, find, is_whole, rewrite, whole, write_whole
 from app.domain.errors import Malformed
 
 KEYS = frozenset({"lr", "batch_size"})
@@ -192,3 +192,93 @@ def test_a_rewrite_touches_one_number_and_nothing_else(drawn: tuple[str, str, st
     assert _without_lr(_parse(file, after)) == _without_lr(_parse(file, text))
     (again,) = find(file, after, KEYS)
     assert (again.path, again.literal) == (scalar.path, lower)
+
+
+# --- other kinds, and what is added
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "kind", "literal"),
+    [
+        ("a.yaml", "lr: true # on\n", Kind.BOOLEAN, "true"),
+        ("a.yaml", "lr: Off\n", Kind.BOOLEAN, "Off"),
+        ("a.yaml", "lr: ~\n", Kind.NULL, "~"),
+        ("a.yaml", "lr:   # nothing\nx: 1\n", Kind.NULL, ""),
+        ("a.yaml", "lr: 'a b'\n", Kind.TEXT, "'a b'"),
+        ("a.yaml", "lr: auto\n", Kind.TEXT, "auto"),
+        ("a.yaml", "lr: ${a.b}\n", Kind.OTHER, "${a.b}"),
+        ("a.yaml", "lr: &x 1\ny: 2\n", Kind.NUMBER, "1"),
+        ("a.yaml", "lr: &x 1\ny: *x\n", Kind.OTHER, "1"),
+        ("a.yaml", "LR: 1\n", Kind.NUMBER, "1"),
+        ("a.yaml", "a: one\n  two\nlr: 1\n", Kind.NUMBER, "1"),
+        ("a.toml", "lr = false\n", Kind.BOOLEAN, "false"),
+        ("a.toml", "lr = 'a'\n", Kind.TEXT, "'a'"),
+        ("a.json", '{"lr": null}', Kind.NULL, "null"),
+        ("a.json", '{"lr": "a\\"b"}', Kind.TEXT, '"a\\"b"'),
+    ],
+)
+def test_every_kind_of_setting_is_known(file: str, text: str, kind: Kind, literal: str) -> None:
+    (scalar,) = find(file, text, KEYS, ANY)
+    assert (scalar.kind, scalar.literal) == (kind, literal)
+    assert text[scalar.start : scalar.end] == literal
+
+
+@pytest.mark.parametrize(
+    ("text", "new", "expected"),
+    [
+        ("lr: off # x\n", "on", "lr: on # x\n"),
+        ("lr:\nx: 1\n", "1.0", "lr: 1.0\nx: 1\n"),
+        ("x: 1\nlr:", "1.0", "x: 1\nlr: 1.0"),
+        ("{x: 1, lr: null}\n", "a/b", "{x: 1, lr: a/b}\n"),
+    ],
+)
+def test_any_kind_can_be_replaced(text: str, new: str, expected: str) -> None:
+    (scalar,) = find("a.yaml", text, KEYS, ANY)
+    assert rewrite("a.yaml", text, {scalar: new}) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "expected"),
+    [
+        ("a.yaml", "a:\n    lr: 1 # one\nb: 2\n", "a:\n    lr: 1 # one\n    new: 7\nb: 2\n"),
+        ("a.yaml", "a:\r\n  lr: 1\r\n", "a:\r\n  lr: 1\r\n  new: 7\r\n"),
+        ("a.yaml", "x: 1\nlr: 1", "x: 1\nlr: 1\nnew: 7"),
+        ("a.yaml", "a: {lr: 1, x: 2}\n", "a: {lr: 1, new: 7, x: 2}\n"),
+        ("a.yaml", "a:\n- lr: 1\n  x: 2\n", "a:\n- lr: 1\n  new: 7\n  x: 2\n"),
+        ("a.yaml", "a: {\n  lr: 1,\n  x: 2\n}\n", "a: {\n  lr: 1, new: 7,\n  x: 2\n}\n"),
+        ("a.toml", "[a]\n  lr = 1 # one\n[b]\n", "[a]\n  lr = 1 # one\n  new = 7\n[b]\n"),
+        ("a.toml", "a = {lr = 1}\n", "a = {lr = 1, new = 7}\n"),
+        ("a.json", '{\n\t"lr" : 1\n}', '{\n\t"new" : 7,\n\t"lr" : 1\n}'),
+        ("a.json", '{"x":[{"lr":1}]}', '{"x":[{"new":7, "lr":1}]}'),
+    ],
+)
+def test_a_setting_is_added_beside_another_in_its_own_style(file: str, text: str, expected: str) -> None:
+    (scalar,) = find(file, text, KEYS)
+    assert rewrite(file, text, {}, [Addition(scalar, "new", "7")]) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("a.yaml", "lr: 1\nnew: 2\n"), ("a.toml", "lr = 1\nnew = 2\n"), ("a.json", '{"lr": 1, "new": 2}')],
+)
+def test_a_setting_that_is_there_already_is_not_added(file: str, text: str) -> None:
+    (scalar,) = find(file, text, KEYS)
+    with pytest.raises(Malformed):
+        rewrite(file, text, {}, [Addition(scalar, "new", "7")])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "defaults:\n  - data: a\n  - override /hydra/launcher: local\n  - _self_\n",
+            {"data": "a", "hydra/launcher": "local"},
+        ),
+        ("defaults: [base, model/small, optional db@x: y]\n", {"": "base", "model": "small", "db": "y"}),
+        ("defaults: &d {lr: 1}\n", None),
+        ("x: 1\n", None),
+        ("defaults:\n  - [\n", None),
+    ],
+)
+def test_a_defaults_list_tells_what_is_chosen(text: str, expected: dict[str, str] | None) -> None:
+    assert defaults(text) == expected
