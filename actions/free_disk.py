@@ -15,7 +15,7 @@ from app.ports.plugins import Tools
 
 NAME = "Free disk space"
 
-# What the image brings, and what in a job tells that it is used. Sizes change with the image; together about 25 GB.
+# What the image brings, and what in a job tells that it is used.
 # https://github.com/actions/runner-images/blob/main/images/ubuntu/Ubuntu2404-Readme.md
 TOOLCHAINS = (
     ("/usr/share/dotnet", r"(?i)dotnet|nuget|msbuild"),
@@ -77,7 +77,7 @@ def _freed(workflow: Workflow, incident: Incident) -> Plan:
         f"Free disk space in {job.id} before {step.title[:60]!r}",
         why="the runner's disk is full, and its image brings toolchains that this job does not use",
         edits=(workflow.finish(),),
-        risk="a later step that uses one of these toolchains without saying so fails; the step takes about a minute",
+        risk="a later step that uses one of these toolchains without saying so fails; the step takes a while",
         proof=PROOF,
     )
 

@@ -1,8 +1,8 @@
 """Reads a workflow file into values that the runner can execute, and refuses clearly what the sandbox does not have.
 
-Supported: `on`, `env`, `defaults.run`, `jobs` with `needs`, `if`, `runs-on`, `env`, `timeout-minutes`, and steps that
-`run` or use an action. Refused with the line: matrices, containers, services, reusable workflows, and expressions
-beyond `${{ context.key }}`.
+Supported: `on`, `env`, `defaults.run`, `permissions`, `jobs` with `needs`, `if`, `runs-on`, `env`, `timeout-minutes`,
+`permissions`, and steps that `run` or use an action. Refused with the line: matrices, containers, services, reusable
+workflows, and expressions beyond `${{ context.key }}`.
 """
 
 import re

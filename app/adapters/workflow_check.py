@@ -3,6 +3,7 @@
 Both run as processes of their own, offline, in an empty folder, with an environment that holds nothing of ours.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ UNREAD = "scanner/unread"
 
 MOST_BYTES = 512 * 1024
 _MOST_FAULTS = 200
+_MOST_KNOWN = 64
 _MOST_TEXT = 300
 _SERIOUS = frozenset({"High", "Medium"})
 _SCANNED = frozenset({0, 11, 12, 13, 14})  # zizmor's codes for nothing found, and for what it found by severity
@@ -36,6 +39,7 @@ class WorkflowJudges:
 
     def __init__(self, *, timeout_s: float = 30.0) -> None:
         self._timeout_s = timeout_s
+        self._known: OrderedDict[str, tuple[Fault, ...]] = OrderedDict()  # a plan asks about one text several times
 
     def faults(self, path: str, text: str) -> list[Fault]:
         """By rule: `yaml`, `schema`, `scanner/<audit>`; `scanner/unread` where the scanner could not read the file.
@@ -46,13 +50,21 @@ class WorkflowJudges:
             raise Refused(f"{path} is no workflow file")
         if len(text.encode(errors="replace")) > MOST_BYTES:
             raise Refused(f"{path} is larger than {MOST_BYTES} bytes")
+        key = hashlib.sha256(text.encode(errors="replace")).hexdigest()
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = tuple(self._judged(text)[:_MOST_FAULTS])
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        return list(found)
+
+    def _judged(self, text: str) -> list[Fault]:
         with tempfile.TemporaryDirectory(prefix="heal-workflow-") as folder:
             home = Path(folder)
             file = home / ".github" / "workflows" / "workflow.yml"
             file.parent.mkdir(parents=True)
             file.write_text(text, encoding="utf-8", errors="replace", newline="")
-            found = [*self._by_schema(home, file), *self._scanned(home, file)]
-        return found[:_MOST_FAULTS]
+            return [*self._by_schema(home, file), *self._scanned(home, file)]
 
     def _by_schema(self, home: Path, file: Path) -> Iterator[Fault]:
         command = [sys.executable, "-I", "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]

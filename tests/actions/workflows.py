@@ -28,7 +28,10 @@ class Judge:
             value = YAML(typ="safe", pure=True).load(text)
         except YAMLError:
             return [Fault("yaml", "the file is not YAML")]
-        found = [Fault("schema", error.message[:200]) for error in _schema().iter_errors(value)]
+        try:
+            found = [Fault("schema", error.message[:200]) for error in _schema().iter_errors(value)]
+        except (TypeError, RecursionError):  # a key that is no word, a file that contains itself
+            return [Fault("yaml", "the judge of the schema breaks on this file")]
         return [*found, *(fault for word, fault in self.more.items() if word in text)]
 
 

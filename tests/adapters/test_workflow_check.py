@@ -76,3 +76,10 @@ def test_the_judges_see_nothing_of_our_environment(monkeypatch: pytest.MonkeyPat
     WorkflowJudges().faults(PATH, GOOD)
     assert len(seen) == 2
     assert all(set(env) == {"PATH", "HOME", "TMPDIR", "LANG"} for env in seen)
+
+
+def test_one_text_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    judges = WorkflowJudges()
+    first = judges.faults(PATH, GOOD)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert judges.faults(PATH, GOOD) == first
