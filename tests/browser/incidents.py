@@ -1,5 +1,6 @@
 """A database as it looks after some days of work: incidents in every state, with their timelines."""
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from app.db.codec import finding_to_json
 from app.db.engine import writing
-from app.db.tables import Base, DeliveryRow, IncidentRow, TimelineRow
+from app.db.tables import Base, DeliveryRow, IncidentRow, RepairRow, TimelineRow
 from app.domain.finding import EvidenceLine, Finding, Remedy, Severity
 from app.domain.incident import State
 
@@ -181,6 +182,48 @@ def add_delivery(connection: Connection, guid: str = GUID, *, state: str = "done
     return int(connection.scalars(select(DeliveryRow.id).where(DeliveryRow.guid == guid)).one())
 
 
+def add_gate(connection: Connection, number: int, report: dict[str, Any], *, refusal: str = "") -> None:
+    """A repair of the incident that a gate has judged."""
+    plan = {"title": "Promote version 4 of churn", "refusal": refusal, "report": report}
+    connection.execute(
+        insert(RepairRow).values(
+            incident_id=number, repository_id=7, effect_key=f"gate-{number}-{uuid.uuid4()}", action="promote_model",
+            remedy={"action": "promote_model", "params": {}}, rung=0, verb="apply", state="applied", approved_by="",
+            intent={}, plan=plan, proof={}, intended_at=NOW, proof_s=60, watch_s=60, mailbox="1", due_at=None,
+        )
+    )  # fmt: skip
+
+
+def interval(label: str, value: float, low: float, high: float, bound: float, *, passed: bool = True) -> dict[str, Any]:
+    return {"label": label, "value": value, "low": low, "high": high, "bound": bound, "passed": passed, "rows": 812}
+
+
+GATE: dict[str, Any] = {
+    "kind": "gate",
+    "open": False,
+    "model": "churn",
+    "metric": "roc_auc",
+    "champion": 3,
+    "challenger": 4,
+    "confidence": 0.95,
+    "rows": 4_000,
+    "rows_needed": 2_354,
+    "gates": [
+        {"name": "lineage", "passed": True, "says": "Trained at 5f3a9c1e on data 2026-11.", "missing": ""},
+        {"name": "rows", "passed": False, "says": "4000 of 4400 rows.", "missing": "labels: 95.0% of the rows"},
+        {"name": "metric", "passed": True, "says": "roc_auc 0.81 → 0.84: a gain of +0.0300.", "missing": ""},
+        {"name": "segments", "passed": False, "says": "Worse by more than 0.05: country = <b>de</b>.", "missing": ""},
+    ],
+    "intervals": [
+        interval("all rows", 0.03, 0.012, 0.047, 0.0),
+        interval("country = <b>de</b>", -0.081, -0.11, -0.062, -0.05, passed=False),
+        interval("country = 日本", 0.02, -0.004, 0.045, -0.05),
+        interval("calibration (brier)", 0.001, -0.002, 0.004, -0.02),
+        {"label": "not told", "value": None, "low": None, "high": None, "bound": 0.0, "passed": False, "rows": 0},
+    ],
+}  # fmt: skip
+
+
 def change_state(engine: Engine, number: int, state: State) -> None:
     """What a worker would write: the incident's new state, and a note on its timeline."""
     with writing(engine) as connection:
@@ -192,7 +235,7 @@ def change_state(engine: Engine, number: int, state: State) -> None:
 
 
 def fill(engine: Engine) -> None:
-    """Make the tables and ten incidents: 1 shows every kind of entry, 2 waits for approval, 3 is healed."""
+    """Tables and ten incidents: 1 shows every kind of entry, 2 waits for approval, 3 is healed, 7 has a gate."""
     Base.metadata.create_all(engine)
     with writing(engine) as connection:
         add_delivery(connection)
@@ -219,3 +262,4 @@ def fill(engine: Engine) -> None:
         add_incident(connection, 10, State.OPEN, "<b>Unknown</b> failure in 日本語のとても長いステップ名",
                      kind="unknown", repository="acme/" + "a-very-long-repository-name-" * 3, branch="wip/" + "x" * 60,
                      ago=timedelta(seconds=8), run_url="https://evil.example/runs/1")  # fmt: skip
+        add_gate(connection, 7, GATE, refusal="the gate is closed")

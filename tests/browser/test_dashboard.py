@@ -18,7 +18,7 @@ from tests.browser.site import serving
 pytestmark = pytest.mark.browser
 
 AXE = (Path(__file__).parent / "axe.min.js").read_text()
-PAGES = ("/", "/incidents/1", "/incidents/2", "/?q=zzz", "/nope")
+PAGES = ("/", "/incidents/1", "/incidents/2", "/incidents/7/gate", "/?q=zzz", "/nope")
 SMALL = {"width": 390, "height": 844}
 WIDE = {"width": 1280, "height": 900}
 
@@ -199,6 +199,23 @@ def test_the_colours_can_be_chosen_and_stay_chosen(visit: Open, address: str) ->
     assert page.evaluate(ground) == "rgb(13, 17, 23)"
     page.goto(f"{address}/incidents/1")
     assert page.evaluate(ground) == "rgb(13, 17, 23)"
+
+
+def test_a_gate_s_intervals_are_drawn_and_told(visit: Open) -> None:
+    page = visit("/incidents/7", java_script_enabled=False)
+    page.locator("#gate").click()
+    picture = page.get_by_role("img", name="Gains with their intervals")
+    expect(picture).to_have_accessible_description(re.compile(r"all rows: \+0\.0300, \+0\.0120 to \+0\.0470, passed"))
+    row = page.get_by_role("row").filter(has_text="country = <b>de</b>").last
+    expect(row).to_contain_text("−0.0810")
+    expect(row).to_contain_text("closed the gate")
+    zero = page.locator("svg .zero").bounding_box()
+    bad = page.locator("svg .fails circle").bounding_box()
+    good = page.locator("svg .holds circle").first.bounding_box()
+    assert zero is not None
+    assert bad is not None
+    assert good is not None
+    assert bad["x"] + bad["width"] < zero["x"] < good["x"] + good["width"] / 2
 
 
 def test_markup_and_script_cannot_be_slipped_in(visit: Open) -> None:

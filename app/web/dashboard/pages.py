@@ -23,6 +23,7 @@ from app.db.reads import Reads
 from app.domain.errors import Transient
 from app.domain.incident import State
 from app.web.dashboard.drift import DRAWN, drift_of
+from app.web.dashboard.gate import drawing_of, gate_of
 from app.web.dashboard.live import Changes
 from app.web.dashboard.security import SECURITY_HEADERS
 
@@ -171,7 +172,7 @@ def _render(environment: Environment, request: Request, template: str, status: i
 
 
 def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes | None = None) -> list[BaseRoute]:
-    """The dashboard: `/`, `/incidents/{id}` with its `/data`, `/events` and `/static/…`. Wrap it in SecurityHeaders.
+    """The dashboard: `/`, `/incidents/{id}` with `/data` and `/gate`, `/events`, `/static/…`. Wrap in SecurityHeaders.
 
     Whoever stops the server hands in `changes`, and closes it first.
     """
@@ -194,7 +195,9 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
         detail = reads.incident(number) if number is not None else None
         if detail is None:
             raise HTTPException(404)
-        return _render(environment, request, "incident.html", detail=detail, line=detail.line, finding=detail.finding)
+        gated = number is not None and gate_of(reads, number) is not None
+        line, finding = detail.line, detail.finding
+        return _render(environment, request, "incident.html", detail=detail, line=line, finding=finding, gated=gated)
 
     def data(request: Request) -> Response:
         number = _identity(request.path_params["number"])
@@ -204,6 +207,14 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
             raise HTTPException(404)
         return HTMLResponse(page, headers={**SECURITY_HEADERS, **DRAWN, "Cache-Control": "no-store"})
 
+    def gate(request: Request) -> Response:
+        number = _identity(request.path_params["number"])
+        report = gate_of(reads, number) if number is not None else None
+        if report is None:
+            raise HTTPException(404)
+        drawing = drawing_of(report)
+        return _render(environment, request, "gate.html", report=report, number=number, drawing=drawing)
+
     async def events(_request: Request) -> Response:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(news.stream(), media_type="text/event-stream", headers=headers)
@@ -212,6 +223,7 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
         Route("/", incidents, name="incidents"),
         Route("/incidents/{number}", incident, name="incident"),
         Route("/incidents/{number}/data", data, name="data"),
+        Route("/incidents/{number}/gate", gate, name="gate"),
         Route("/events", events, name="events"),
         Route("/static/{version}/{path:path}", static, name="static"),
     ]
