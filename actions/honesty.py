@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 
 from actions.honest import marker, python, settings, shell, workflow
-from actions.honest.words import ASSERTION, CONDITION, SUPPRESSION
+from actions.honest.words import ASSERTION, CHECKS, CONDITION, SUPPRESSION
 from app.domain.repair import FileEdit
 
 _TEST_PATH = re.compile(
@@ -19,15 +19,13 @@ _CI_PATH = re.compile(
     r"^\.github/(?:workflows|actions)/|^\.circleci/|^\.buildkite/|(?:^|/)\.gitlab-ci\.ya?ml$|(?:^|/)(?:tox\.ini"
     r"|noxfile\.py|pytest\.(?:ini|toml)|\.pytest\.ini|\.coveragerc|\.?codecov\.ya?ml|\.?mypy\.ini|\.?ruff\.toml|\.flake8"
     r"|\.?pylintrc|pyrightconfig\.json|\.bandit|\.pre-commit-config\.ya?ml|azure-pipelines\.ya?ml|Jenkinsfile"
-    r"|\.eslintrc[^/]*|eslint\.config\.[^/]+|(?:jest|vitest|playwright|karma)\.config\.[^/]+|\.nycrc[^/]*|sitecustomize\.py"
-    r"|usercustomize\.py|CODEOWNERS)$"
+    r"|\.eslintrc[^/]*|eslint\.config\.[^/]+|(?:jest|vitest|playwright|karma)\.config\.[^/]+|\.nycrc[^/]*"
+    r"|(?:pytest|unittest|sitecustomize|usercustomize)(?:/__init__)?\.py|CODEOWNERS)$"
 )
 _SHELL_PATH = re.compile(r"\.(?:sh|bash)$")
 _SCRIPT_PATH = re.compile(
-    r"(?:^|/)(?:(?:GNU)?[Mm]akefile|[^/]*\.mk|justfile|Taskfile\.ya?ml|[^/]*Dockerfile[^/]*|Procfile)$"
-)
-_CHECKS = re.compile(
-    r"(?<![\w-])(?:pytest|tox|nox|mypy|pyright|ruff|flake8|pylint|bandit|unittest|eslint|jest|coverage|pip-audit|pre-commit)\b"
+    r"(?:^|/)(?:(?:GNU)?[Mm]akefile|[^/]*\.mk|justfile|Taskfile\.ya?ml|[^/]*Dockerfile[^/]*|Procfile|(?:docker-)?compose[^/]*\.ya?ml|dvc\.ya?ml"
+    r"|Snakefile)$"
 )
 _NO_ERRORS = re.compile(r"^\t-|^\.(?:IGNORE|SILENT)\b|^\s*SHELL\s*[:?]?=|^MAKEFLAGS\b")
 
@@ -73,7 +71,6 @@ def _suppressed(edit: FileEdit) -> Iterator[tuple[int, str]]:
 def _in_lines(edit: FileEdit) -> Iterator[tuple[int, str]]:
     code = edit.path.endswith((".py", ".pyi", ".ipynb"))
     script = _SCRIPT_PATH.search(edit.path) is not None
-    here = sorted(_CHECKS.findall(edit.after or ""))
     for number, line, added in _changed(edit):
         if ASSERTION.search(line):
             yield number, "touches an assertion"
@@ -83,7 +80,7 @@ def _in_lines(edit: FileEdit) -> Iterator[tuple[int, str]]:
             yield number, "suppresses a failure"
         if added and script and _NO_ERRORS.search(line):
             yield number, "suppresses a failure"
-        if script and (found := _CHECKS.search(line)) and (not added or found[0] not in here):
+        if script and not added and (found := CHECKS.search(line)):
             yield number, f"changes what is checked: {found[0]}"
         for key, value in () if code else settings.pairs(line):
             if reason := settings.moved(key, value, added=added):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from actions.honest.words import BLINDERS, CHANCE, LIMIT, TOLERANCE
+from actions.honest.words import BLINDERS, CHANCE, CHECKS, LIMIT, TOLERANCE
 
 _LOOSE = frozenset({"Exception", "BaseException", ""})
 _IMPORTS = frozenset({"ImportError", "ModuleNotFoundError"})
@@ -94,6 +94,8 @@ def _unwanted(tree: ast.Module) -> Iterator[Sight]:
             yield from _handler(node)
         elif isinstance(node, ast.Call):
             yield from _call(node)
+        elif isinstance(node, ast.Try) and any(isinstance(last, ast.Return) for last in node.finalbody):
+            yield Sight("finally", node.finalbody[0].lineno, "swallows an exception")
         elif isinstance(node, ast.If | ast.While | ast.IfExp) and _is_fixed(node):
             yield Sight(f"fixed {ast.unparse(node.test)}", node.lineno, "turns code off")
         elif (
@@ -173,6 +175,12 @@ def _call(node: ast.Call) -> Iterator[Sight]:
             ):
                 continue
             yield Sight(quiet, node.lineno, what)
+    if name in ("exec", "eval", "__import__"):
+        yield Sight(f"hidden {ast.unparse(node)}", node.lineno, "runs code that is not seen here")
+    told = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    told += [word.arg for word in node.keywords if word.arg]
+    if ("environ" in name or last == "putenv") and (blind := next((word for word in told if BLINDERS.match(word)), "")):
+        yield Sight(f"blind {blind}", node.lineno, "tells the checks to look away")
     if name in _MOCKS or last in ("MagicMock", "AsyncMock"):
         yield Sight("mock", node.lineno, "puts a mock in place of the real thing")
     if last in _SEEDS or (last == "default_rng" and node.args) or last == "RandomState":
@@ -201,6 +209,8 @@ def _assignment(target: ast.expr, value: ast.expr, modules: set[str]) -> Iterato
     elif isinstance(target, ast.Name) and isinstance(value, ast.Lambda) and not _looks(value.body):
         yield Sight(f"stub {told}", target.lineno, "puts a constant where there was a computation")
     name = target.slice.value if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant) else ""
+    if isinstance(target, ast.Subscript) and told.startswith(("sys.modules", "globals()", "builtins.")):
+        yield Sight(f"patch {told}", target.lineno, "replaces something of another module")
     if "environ" in told and BLINDERS.search(str(name)):
         yield Sight(f"blind {told}", target.lineno, "tells the checks to look away")
 
@@ -282,6 +292,10 @@ def _firm(node: ast.Call) -> Iterator[Sight]:
     last = name.rpartition(".")[2]
     if last.startswith("assert") or last in ("raises", "expect", "raise_for_status", "check_returncode"):
         yield Sight(f"check {ast.unparse(node)}", node.lineno, "touches an assertion")
+    words = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+    starts = last in ("run", "call", "check_call", "check_output", "Popen", "system", "main", "execute")
+    if starts and any(CHECKS.search(word) for word in words):
+        yield Sight(f"runs {ast.unparse(node)}", node.lineno, "changes what is checked")
     for word in node.keywords:
         if word.arg in _STRONG_ARGUMENTS and isinstance(word.value, ast.Constant) and word.value.value is True:
             yield Sight(f"firm {name} {word.arg}", word.value.lineno, f"weakens {word.arg}")

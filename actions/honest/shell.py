@@ -29,6 +29,7 @@ _NARROWER = re.compile(
     r"^--?(?:k|skip\S*|exclude\S*|ignore\S*|deselect\S*|allow-\S+|no-fail\S*|keep-going|dry-run|help|version|collect-only"
     r"|passWithNoTests|exit-zero|no-verify|no-cov\S*|insecure|no-deps)(?:=.*)?$"
 )
+_OF_TESTS = re.compile(r"(?:^|[/'\"*.])(?:tests?(?:[/'\"*]|$)|test_|conftest)|_test\.", re.IGNORECASE)
 _EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
 
 
@@ -141,8 +142,10 @@ def _new(command: Command) -> str:
     lets_go = first == "set" and any(word.startswith("+") for word in rest)
     if ends_well or lets_go or first in ("trap", "alias", "exec", "shopt", "eval", "function") or "()" in command.words:
         return "lets the script go on after a failure"
-    if first in ("rm", "mv", "sed") and any("test" in word for word in rest):
-        return "takes tests away"
+    if not command.check and any(_OF_TESTS.search(word) for word in rest):
+        return "touches the tests"
+    if first == "git" and rest[:1] in (["checkout"], ["reset"], ["revert"], ["switch"], ["restore"], ["stash"], ["rm"]):
+        return "changes what is looked at"
     return ""
 
 

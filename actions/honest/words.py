@@ -17,6 +17,11 @@ SUPPRESSION = re.compile(
     re.IGNORECASE,
 )
 
+# Programs that are there to find failures, wherever they are spoken of.
+CHECKS = re.compile(
+    r"(?<![\w-])(?:pytest|tox|nox|mypy|pyright|ruff|flake8|pylint|bandit|unittest|eslint|jest|coverage|pip-audit|pre-commit)\b"
+)
+
 # Names by which checks are told to look away, as variables of the environment.
 BLINDERS = re.compile(
     r"^(?:PYTEST_ADDOPTS|PYTEST_PLUGINS|PYTEST_DISABLE\w*|PYTHONWARNINGS|PYTHONOPTIMIZE|PYTHONHASHSEED|PYTHONSTARTUP"

@@ -14,6 +14,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from actions.honest import shell
 from actions.honest.words import BLINDERS, LENIENT, STRICT
 
+CHECKOUT = "actions/checkout"
 MOST_NODES = 20_000
 MOST_DEPTH = 40
 
@@ -218,6 +219,11 @@ class _Comparison:
         if _moving(_get(new, "uses")) and _get(old, "uses") != _get(new, "uses"):
             yield self.new.line((*path, "uses")), "follows a branch instead of a version"
         yield from self._inputs(_mapping(old, "with"), _mapping(new, "with"), (*path, "with"))
+        if _action(_get(new, "uses")) == CHECKOUT:
+            told, tells = (_mapping(step, "with") for step in (old, new))
+            for key in ("ref", "repository", "path"):
+                if told.get(key) != tells.get(key):
+                    yield self.new.line((*path, "with", key)), "looks at something else"
         if isinstance(_get(old, "run"), str):
             trick = shell.tricks(old["run"], str(_get(new, "run") or ""))
             yield from self._in_script(trick, path, str(_get(new, "run") or ""))
@@ -248,9 +254,9 @@ class _Comparison:
                 yield self.new.line((*path, key)), _FIXED[key]
         yield from self._open({}, new, path)
         for number, step in enumerate(_list(new, "steps")):
-            yield from self._new_step(step, (*path, "steps", number))
+            yield from self._new_step(step, (*path, "steps", number), checked_out=False)
 
-    def _new_step(self, new: Any, path: Path) -> Iterator[Trick]:
+    def _new_step(self, new: Any, path: Path, *, checked_out: bool = True) -> Iterator[Trick]:
         if not isinstance(new, dict):
             yield self.new.line(path), "is no step"
             return
@@ -259,6 +265,8 @@ class _Comparison:
                 yield self.new.line((*path, key)), _FIXED[key]
         if _moving(_get(new, "uses")):
             yield self.new.line((*path, "uses")), "follows a branch instead of a version"
+        if _action(_get(new, "uses")) == CHECKOUT and checked_out:
+            yield self.new.line((*path, "uses")), "looks at something else"
         yield from self._variables({}, new, path)
         yield from self._inputs({}, _mapping(new, "with"), (*path, "with"))
         if isinstance(_get(new, "run"), str):
