@@ -19,7 +19,7 @@ from app.db.reads import IncidentDetail
 from app.domain.incident import State
 from app.ports.registry import Version
 from tests.e2e.conftest import Staged
-from tests.e2e.stage import Stage
+from tests.e2e.stage import Stage, wait_for
 from tests.e2e.test_signals import Team
 from tests.services import Server
 
@@ -29,8 +29,18 @@ LABELLED, HELD_OUT, SERVED = 3_000, 2_000, 4_000
 
 
 @pytest.fixture(scope="module")
-def bot(staged: Staged, mlflow_server: Server) -> Iterator[Stage]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the launcher keeps its runs."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def bot(staged: Staged, mlflow_server: Server, runs: Path) -> Iterator[Stage]:
     settings = {
+        "HEAL_LAUNCHER__COMMAND": f"{sys.executable} {Path(__file__).with_name('workload.py')}",
+        "HEAL_LAUNCHER__DIRECTORY": str(runs),
+        "HEAL_LAUNCHER__PASS_ON": "MLFLOW_TRACKING_URI",
+        "MLFLOW_TRACKING_URI": mlflow_server.url,
         "HEAL_MLFLOW__TRACKING_URI": mlflow_server.url,
         "HEAL_MLFLOW__MODELS": "*/retrained-*=churn-*",
         "HEAL_MLFLOW__TIMEOUT_S": "60",
@@ -202,3 +212,26 @@ def test_a_training_that_a_person_takes_back_is_cancelled(bot: Stage, team: Trai
     (run,) = bot.runs(team.name)
     assert run.conclusion == "cancelled"
     assert (team.champion(), team.registry.version(team.registered, 2)) == (1, None)
+
+
+def test_a_workload_outlives_the_bot_and_what_it_made_is_promoted(bot: Stage, team: Trainer, runs: Path) -> None:
+    (team.scratch / "data/labelled.csv").write_text(sheet(3, LABELLED, NOW))
+    by_workload = (
+        team.files[".github/heal.yml"]
+        .replace("workflow: train.yml", "workload: churn")
+        .replace("inputs: {rounds: 300}", f"settings: {{rounds: 300, folder: {team.scratch}}}")
+    )
+    bot.push(team.name, {".github/heal.yml": by_workload})
+    team.degrade()
+    began = wait_for("the workload to begin", lambda: next(iter(runs.glob("*/out/began")), None))
+    assert "churn: train in" in bot.wait_for_entry(team.name, "progress").data["text"]
+    bot.processes["web"].kill()
+    (began.parent / "go").touch()
+    bot.go()
+    incident = bot.wait_for(team.name, State.HEALED, State.ESCALATED)
+    assert incident.line.state is State.HEALED, bot.story(team.name)
+    assert (team.champion(), bot.runs(team.name)) == (2, [])
+    assert team.version(2).tags["heal.trained_by"] == "churn"
+    assert team.version(2).code_sha == "5" * 40
+    bot.settle()
+    assert len(list(runs.iterdir())) == 1
