@@ -207,8 +207,9 @@ def _settings(source: _Source) -> Iterator[Scalar]:
             local = any(isinstance(part, str) and part.endswith("()") for part in path)
             attribute = not isinstance(node.targets[0] if isinstance(node, ast.Assign) else node.target, ast.Name)
             yield source.scalar((*path, name), value, handed_on=local or attribute)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_command(node, started):
-            yield from _of_parameters(source, path, node)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            if node.name == "__init__" or _is_command(node, started):
+                yield from _of_parameters(source, path, node)
         elif isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
@@ -243,7 +244,8 @@ def _of_parameters(source: _Source, path: Path, node: ast.FunctionDef | ast.Asyn
     pairs = list(zip(reversed(positional), reversed(arguments.defaults), strict=False))
     pairs += [(a, d) for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if d is not None]
     for argument, default in pairs:
-        yield source.scalar((*path, f"{node.name}()", argument.arg), _default(default))
+        named = (*path, f"{node.name}()", argument.arg)
+        yield source.scalar(named, _default(default), handed_on=node.name == "__init__")
 
 
 def _default(value: ast.expr) -> ast.expr:

@@ -296,8 +296,8 @@ class Settings:
             or (p in by_name and [basename(q) for q in by_name].count(basename(p)) == 1)
             or any(p.endswith((f"{m}.py", f"{m}/__main__.py")) and p[: p.rfind(m)] in ("", "src/") for m in modules)
         ]
-        ranked = dict.fromkeys(entries, ENTRY)
-        files = list(self._read((ENTRY, path) for path in entries[:MAX_SCRIPTS]))
+        ranked = {path: NAMED if _is_argument(path, said) else ENTRY for path in entries}
+        files = list(self._read((rank, path) for path, rank in [*ranked.items()][:MAX_SCRIPTS]))
         for file in list(files):
             near = [p for p in _imported(file, python) if p not in ranked]
             ranked |= dict.fromkeys(near, IMPORTED)
@@ -342,6 +342,12 @@ def _rank(path: str, said: str, written: str) -> int:
     if mentioned(path, written) or mentioned(basename(path), written):
         return NAMED_IN_CODE
     return CONVENTIONAL if _CONVENTIONAL.search(path) else OTHER
+
+
+def _is_argument(path: str, said: str) -> bool:
+    """`python train.py settings.py`: a program that is given to another one sets what that one reads."""
+    lines = (line for line in said.splitlines() if path in line and len(line) < 2000)
+    return any(re.search(rf"\.py[ \t][^|;&]*(?<![\w./-])(?:\./)?{re.escape(path)}(?![\w/-])", line) for line in lines)
 
 
 def _imported(file: File, python: Sequence[str]) -> list[str]:

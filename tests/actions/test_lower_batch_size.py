@@ -1,6 +1,7 @@
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -373,6 +374,35 @@ def test_the_configuration_that_the_code_names_goes_before_its_defaults() -> Non
 def test_the_program_that_the_workflow_starts_goes_before_configuration_that_nobody_names() -> None:
     files = {"configs/serve.yaml": "batch_size: 2\ngrad_accum: 1\n"}
     code("BATCH_SIZE = 64\nGRAD_ACCUM = 1\n", ("64", "32"), ("M = 1", "M = 2"), files=files)
+
+
+def test_a_program_that_is_given_to_another_one_goes_before_it() -> None:
+    files = {
+        WORKFLOW: RUNS.replace("train.py", "train.py --x config/small.py"),
+        "train.py": "batch_size = 8\ngrad_accum = 1\n",
+    }
+    changed("config/small.py", "batch_size = 64\ngrad_accum = 1\n", ("64", "32"), ("m = 1", "m = 2"), files=files)
+
+
+def test_the_parameters_of_a_class_are_defaults_that_calls_may_contradict() -> None:
+    text = "class Data:\n    def __init__(self, batch_size: int = 64): ...\n\nGRAD_ACCUM = 1\n"
+    code(text, ("64", "32"), ("= 1\n", "= 2\n"))
+    called = f"{text}Data(batch_size=16)\n"
+    assert "cannot tell which one is meant: Data.__init__().batch_size" in refusal({"train.py": called, WORKFLOW: RUNS})
+
+
+def test_the_example_of_the_page_is_what_is_planned() -> None:
+    text = """\
+import argparse
+from transformers import Trainer, TrainingArguments
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--batch-size", type=int, default=64)  # rows
+args = parser.parse_args()
+training = TrainingArguments("out", per_device_train_batch_size=args.batch_size)
+"""
+    diff = stage({"train.py": text, WORKFLOW: RUNS}).plan(action).diff()
+    assert diff in (Path(__file__).parents[2] / "docs/plugins/lower_batch_size.md").read_text()
 
 
 def test_a_module_that_the_program_imports_is_read() -> None:

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,6 +95,13 @@ def test_files_that_are_no_configuration_are_left_alone() -> None:
         "model.py": "lr = 1\n",
     }
     assert refusal(files) == "no configuration file has a learning rate"
+
+
+def test_the_example_of_the_page_is_what_is_planned_for_the_demonstration() -> None:
+    root = Path(__file__).parents[2]
+    text = (root / "sandbox/repositories/diverging-training/config.toml").read_text()
+    diff = stage({"config.toml": text, WORKFLOW: RUNS}).plan(action).diff()
+    assert diff in (root / "docs/plugins/tune_divergence.md").read_text()
 
 
 # --- clipped gradients
