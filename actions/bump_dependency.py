@@ -59,7 +59,10 @@ class BumpDependency:
     proves = Proof.FIX_BRANCH
 
     def plan(self, incident: Incident, params: BumpParams, tools: Tools) -> Plan:
-        finding, tree = incident.finding, Tree(incident, tools)
+        finding = incident.finding
+        if not incident.head_sha:
+            return Plan(SAFE, refusal="it is not known in which commit this was found")
+        tree = Tree(incident, tools)
         is_audit = finding.kind == "security_audit_failure"
         is_vulnerable = is_audit or "advisories" in finding.facts
         try:

@@ -399,3 +399,10 @@ def test_the_file_that_the_workflow_installs_comes_first(resolver: UvResolver) -
         "requirements.txt": "tabular==1.4.2\n",
     }
     assert list(after(gone(files, resolver, "tabular==1.4.2"))) == ["deploy/requirements.txt"]
+
+
+def test_without_a_commit_nothing_is_moved(resolver: UvResolver) -> None:
+    at = stage_of_vulnerable({"requirements.txt": "templates==2.4.1\n"}, resolver, "templates", "requirements.txt", "3")
+    nowhere = replace(at.incident, head_sha="")
+    plan = action.plan(nowhere, action.Params(), replace(at.tools, incident=nowhere))
+    assert plan.refusal == "it is not known in which commit this was found"

@@ -220,7 +220,7 @@ def test_a_package_is_one_finding_with_all_its_advisories() -> None:
         (3, "GHSA-v845-jxx5-vc9f, CVSS 5.9: "),
     ]
     assert (first.severity, second.severity) == (Severity.HIGH, Severity.MEDIUM)
-    assert (first.ladder, second.ladder) == ((Remedy("open_issue"),), ())
+    assert (first.ladder, second.ladder) == ((Remedy("bump_dependency"), Remedy("open_issue")), ())
     assert second.summary.endswith("; no fixed version is known")
 
 
