@@ -177,6 +177,9 @@ def _sites(migration: Migration, place: Place | None, reader: _Reader) -> dict[s
     """The rewritten files, the one that the traceback names first. Raises _No where that one has no proven site."""
     if place is not None and not place.ours:
         raise _No(f"the call stands in {place.path}, which is not a file of this repository; update what it belongs to")
+    for owner in {receiver.rpartition(".")[2] for receiver in migration.receivers} if migration.method else ():
+        if path := _defines(owner, reader):
+            raise _No(f"{path} has a class {owner} of its own; which one failed is not known")
     found: dict[str, Rewritten] = {}
     pointed = place is not None and not migration.elsewhere
     if pointed and place is not None:
@@ -211,6 +214,12 @@ def _sites(migration: Migration, place: Place | None, reader: _Reader) -> dict[s
     return found
 
 
+def _defines(owner: str, reader: _Reader) -> str:
+    """The file of the repository that has a class of this name; empty for none."""
+    definition = re.compile(rf"^[ \t]{{0,40}}class {re.escape(owner)}\b", re.MULTILINE)
+    return next((path for path, text in reader.archived() if definition.search(text)), "")
+
+
 def _foreign(path: str) -> None:
     """Raises _No for a file that others write, and for a test."""
     if _NOT_OURS.search(path):
@@ -237,11 +246,13 @@ def _is_exported(path: str, migration: Migration, reader: _Reader) -> bool:
     if stem == "__init__":
         return True
     olds = [old.rpartition(".")[2] for old in (*migration.names, *migration.modules)]
-    named = re.compile(rf"\b(?:from|import)\b[^\n]{{0,200}}\b{re.escape(stem)}\b")
-    return any(
-        other != path and any(old in text for old in olds) and named.search(text) is not None
-        for other, text in (reader.archived() if olds else ())
+    names = "|".join(map(re.escape, olds))
+    taken = re.compile(
+        rf"\bfrom[ \t]{{1,20}}[\w.]{{0,200}}\b{re.escape(stem)}[ \t]{{1,20}}import\b"
+        rf"(?:[ \t]{{0,20}}\*|[^\n(]{{0,500}}\b(?:{names})\b|[ \t]{{0,20}}\([^)]{{0,2000}}?\b(?:{names})\b)"
+        rf"|\b{re.escape(stem)}\.(?:{names})\b"
     )
+    return any(other != path and taken.search(text) is not None for other, text in (reader.archived() if olds else ()))
 
 
 def _why_not(place: Place, result: Rewritten) -> str:
@@ -313,14 +324,15 @@ def _needs(migration: Migration, incident: Incident, tools: Tools) -> None:
     """Raises _No where the new API comes in a distribution that the repository does not ask for."""
     if not migration.needs:
         return
-    spelled = re.compile(rf"(?<![\w.-]){re.escape(migration.needs).replace('-', '[-_.]')}(?![\w-])", re.IGNORECASE)
+    name = re.escape(migration.needs).replace(r"\-", "[-_.]")
+    spelled = re.compile(rf"(?<![\w.-]){name}(?![\w-])", re.IGNORECASE)
     paths = [path for path in tools.forge.paths(incident.head_sha) if _MANIFEST.search(path)]
     for path in [*sorted(paths, key=lambda path: path.count("/"))[:20], incident.workflow_path]:
         file = tools.forge.file(path, incident.head_sha)
         if file is not None and spelled.search(re.sub(r"(?m)(?:^|\s)#.*$", "", file.text)):
             return
-    name = canonicalize_name(migration.needs)
-    raise _No(f"{migration.change} needs {name}, which no requirements file names; add it first")
+    needed = canonicalize_name(migration.needs)
+    raise _No(f"{migration.change()} needs {needed}, which no requirements file names; add it first")
 
 
 def _offer(
@@ -355,7 +367,7 @@ def _offer(
     shown = f"{', '.join(places[:SHOWN])}{', …' if len(places) > SHOWN else ''}"
     quoted = said.text.strip()[:300] if said is not None else ""
     return Plan(
-        f"Migrate {migration.change} ({migration.library.name}, removed in {migration.removed_in}) at {count}",
+        f"Migrate {migration.change(quoted)} ({migration.library.name}, removed in {migration.removed_in}) at {count}",
         why=f"{quoted}\n\nSee {migration.source}. Sites: {shown}",
         edits=tuple(edits),
         risk="; ".join(risks),

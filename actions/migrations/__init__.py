@@ -43,7 +43,8 @@ class Migration:
     (with `public`, only these names of them).
     `gone`: the module of `names` no longer exists, so each use of it must be known. `calls` or `method` on `receivers`
     with a `keyword` that has a `new` name or `values`; without a keyword the method itself is `new`, or a `function`
-    that takes the receiver first. `special` names a rewrite of its own. `elsewhere`: the traceback does not point at
+    that takes the receiver first. `special` names a rewrite of its own. `imports`: importing
+    the old module does not load the new one below it. `elsewhere`: the traceback does not point at
     what must change. `needs`: a distribution that the repository must ask for. `runs`: the examples can be executed.
     """
 
@@ -66,6 +67,7 @@ class Migration:
     values: tuple[Value, ...] = ()
     public: tuple[str, ...] = ()
     special: str = ""
+    imports: bool = False
     elsewhere: bool = False
     needs: str = ""
     runs: bool = True
@@ -80,19 +82,25 @@ class Migration:
             return frozenset({self.special})
         return frozenset({*olds, *filter(None, (self.keyword or self.method, self.gone.rpartition(".")[2]))})
 
-    @property
-    def change(self) -> str:
-        """Old and new, for people."""
+    def change(self, said: str = "") -> str:
+        """Old and new, for people: of several names the one that `said` speaks of."""
         renamed = {**self.names, **self.modules}
         if renamed:
-            old, new = next(iter(renamed.items()))
-            told = f"{old} → {new.replace('{module}', old.rpartition('.')[0]).removeprefix('builtins.')}"
-            return told if len(renamed) == 1 else f"{told} and {len(renamed) - 1} more"
-        place = self.method or self.calls[0]
+            named = (old for old in renamed if _holds(said, old.rpartition(".")[2]))
+            old = next(named, next(iter(renamed)))
+            new = renamed[old].replace("{module}", old.rpartition(".")[0]).removeprefix("builtins.")
+            return f"{old} → {new}"
+        place = f".{self.method}" if self.method else self.calls[0]
+        if self.special == "root_validator":
+            return f"{place} → {place}(skip_on_failure=True)"
+        if self.special == "config":
+            return f"{place}.Config.{self.keyword} → {self.new}"
+        if self.special == "fillna":
+            return f"{place}({self.keyword}=) → .ffill() or .bfill()"
         if self.keyword:
             new = f"{self.new}=" if self.new else (self.values[0].becomes or "nothing")
             return f"{place}({self.keyword}=) → {new}"
-        return f".{place}() → {self.function or self.new}"
+        return f"{place}() → {'pandas.concat' if self.special == 'append' else self.function or self.new}()"
 
     def told_by(self, text: str) -> bool:
         """Whether a line of a log speaks of this migration."""
@@ -136,6 +144,7 @@ _ENTRY: Mapping[str, type] = {
     "values": list,
     "public": list,
     "special": str,
+    "imports": bool,
     "elsewhere": bool,
     "needs": str,
     "runs": bool,

@@ -81,7 +81,7 @@ def rewrite(text: str, migration: Migration, *, line: int | None = None, exporte
         if not plan.changes:
             return Rewritten(text, left=tuple(plan.left), stars=plan.stars)
         after = bom + wrapper.module.visit(_Apply(plan)).code
-        ast.parse(after)
+        ast.parse(after.removeprefix(bom))
     except cst.ParserSyntaxError as error:
         raise Malformed(f"is no Python that can be read (line {error.raw_line})") from error
     except RecursionError as error:
@@ -395,7 +395,9 @@ class _Plan:
             self._site(node, lambda updated: _like(cst.Name(new_name), updated))
         elif new_module == module:
             self._site(node, lambda updated: updated.with_changes(attr=updated.attr.with_changes(value=new_name)))
-        elif new_module.startswith(f"{module}.") and not self.migration.gone:  # loaded with the module itself
+        elif new_module.startswith(f"{module}.") and not self.migration.gone:
+            if self.migration.imports:
+                self._module_as(node, new_module)
             inner = new_module.removeprefix(f"{module}.")
             self._site(node, lambda updated: _dotted(updated, f"{inner}.{new_name}"))
         else:
@@ -839,6 +841,9 @@ class _Plan:
                     if isinstance(made_by, cst.ClassDef) and self._is_model(made_by, 0)
                     else ""
                 )
+            last = (get_full_name_for_node(node.func) or "").rpartition(".")[2] if _is_path(node.func) else ""
+            if last[:1].isupper():  # a class, and none that the table knows
+                return next(iter(names), last)
             if isinstance(node.func, cst.Attribute):
                 kind = self._type_of(node.func.value, seen)
                 if kind == _ANY or node.func.attr.value in library.keeps.get(kind, ()):

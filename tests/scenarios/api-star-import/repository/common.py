@@ -1,0 +1,7 @@
+"""What every script needs."""
+
+import numpy as np
+
+
+def mean(values):
+    return np.mean(values)
