@@ -21,6 +21,7 @@ from app.ports.forge import RunInfo
 from app.ports.launcher import ENDED, Launcher, RunSpec, RunState
 from app.ports.plugins import Tools
 from app.ports.registry import Version
+from app.security.masking import mask
 
 HEAL_ID = "heal_id"  # the workflow's input, and the workload's setting, that we fill if it is asked for
 ID_TAG, RUN_TAG = "heal.id", "heal.run_id"  # what a training may write on its run or version
@@ -28,6 +29,7 @@ SLACK = timedelta(hours=1)  # between the registry's clock and ours
 LEAST_PATIENCE_S = 600
 SHOWN_METRICS = 30
 SHOWN_LINES = 15
+LONGEST_LINE = 300
 CONTRACT = "docs/how-to/retrain.md says what a training must do"
 
 
@@ -98,7 +100,7 @@ class RetrainModel:
             if training.how.workflow:
                 kept["run_before"] = max((run.id for run in _runs(training, tools)), default=0)
             tools.guard()
-            tools.shelf.put(_shelf(repair), kept)
+            _keep(repair, training, kept, tools)
         if training.how.workflow:
             return self._by_workflow(repair, training, kept, tools)
         return self._by_workload(repair, training, kept, tools)
@@ -149,8 +151,8 @@ class RetrainModel:
         """The training ends. A version that it has registered stays where it is: no alias points at it."""
         kept = {**(tools.shelf.get(_shelf(repair)) or {}), **(repair.outcome.data if repair.outcome else {})}
         if kept.get("run_id"):
-            run = tools.forge.run(int(kept["run_id"]))
-            if run.status == "completed":
+            run = _run(int(kept["run_id"]), tools)
+            if run is None or run.status == "completed":
                 return Outcome(Conclusion.SUCCESS, "the training is over, and no alias was moved", data={})
             tools.guard()
             tools.forge.cancel_run(run.id)
@@ -274,6 +276,14 @@ def _runs(training: Training, tools: Tools) -> list[RunInfo]:
     return [run for run in found if run.trigger == "workflow_dispatch" and run.workflow_path == path]
 
 
+def _run(run_id: int, tools: Tools) -> RunInfo | None:
+    """None: somebody has deleted it."""
+    try:
+        return tools.forge.run(run_id)
+    except Refused:
+        return None
+
+
 def _ours(started: Sequence[RunInfo], repair: Repair) -> int | None:
     """Which of the runs since our intent a worker that died has started: GitHub does not tell a run's inputs, so it is
     the one that carries our id in its name, else the first."""
@@ -299,14 +309,17 @@ def _busy(training: Training, repair: Repair, tools: Tools) -> str:
     other = tools.shelf.get(_latest(training)) or {}
     if not other or other.get("key") == repair.effect_key:
         return ""
-    begun = datetime.fromisoformat(str(other["intended_at"]))
-    if tools.clock.now() - begun > timedelta(seconds=training.how.timeout_s + LEAST_PATIENCE_S):
+    for_s = (tools.clock.now() - datetime.fromisoformat(str(other["intended_at"]))).total_seconds()
+    if for_s > training.how.timeout_s + LEAST_PATIENCE_S:
         return ""
     if other.get("run_id"):
-        running = tools.forge.run(int(other["run_id"])).status != "completed"
-    else:
+        run = _run(int(other["run_id"]), tools)
+        running = run is not None and run.status != "completed"
+    elif other.get("handle"):
         launcher = tools.launchers.get(str(other.get("launcher", "")))
         running = launcher is not None and launcher.status(str(other["handle"])).state not in ENDED
+    else:
+        running = for_s < LEAST_PATIENCE_S  # it is about to be started
     return f"{training.model} is being trained already, for another incident" if running else ""
 
 
@@ -325,7 +338,9 @@ def _told(training: Training, kept: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _look_at_run(repair: Repair, training: Training, data: Mapping[str, Any], tools: Tools) -> Look:
-    run = tools.forge.run(int(data["run_id"]))
+    run = _run(int(data["run_id"]), tools)
+    if run is None:
+        return Look(False, f"run {data['run_id']}, in which it was trained, is gone: somebody deleted it")
     if run.status != "completed":
         if _overdue(repair, training, tools):
             tools.guard()
@@ -346,7 +361,7 @@ def _look_at(repair: Repair, training: Training, data: Mapping[str, Any], tools:
     if status.state is RunState.PENDING:
         tools.guard()
         launcher.start(_spec(training, repair))  # whoever started it may have been stopped on the way
-    tail = "\n".join(status.tail.splitlines()[-SHOWN_LINES:])
+    tail = "\n".join(line[:LONGEST_LINE] for line in mask(status.tail).splitlines()[-SHOWN_LINES:])
     minutes = (tools.clock.now() - (repair.applied_at or repair.intended_at)).total_seconds() / 60
     seen = {"tail": tail, "spent": {"gpu_minutes": round(max(minutes, 0.0), 2)}}
     if status.state not in ENDED:

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from actions.retrain_model import RetrainModel, RetrainParams
-from app.domain.errors import LeaseLost, Unreachable
+from app.domain.errors import LeaseLost, Refused, Unreachable
 from app.domain.evidence import Job, JobStep
 from app.domain.model import ModelRules, Retrain
 from app.domain.outcome import Conclusion
@@ -97,12 +97,16 @@ def applied(world: Stage, **more: Any) -> Repair:
     return replace(world.done(ACTION), applied_at=NOW, **more)
 
 
-def look(world: Stage, repair: Repair, *, after_s: float = 0) -> Look:
-    class Later:
-        def now(self) -> Any:
-            return NOW + timedelta(seconds=after_s)
+@dataclass
+class Later:
+    after_s: float
 
-    return ACTION.look(repair, RetrainParams(), replace(world.tools, clock=Later()))
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.after_s)
+
+
+def look(world: Stage, repair: Repair, *, after_s: float = 0) -> Look:
+    return ACTION.look(repair, RetrainParams(), replace(world.tools, clock=Later(after_s)))
 
 
 def trained(world: Stage, repair: Repair, **version: Any) -> int:
@@ -260,6 +264,30 @@ def test_two_incidents_about_one_model_train_it_once_at_a_time() -> None:
     trained(world, first)
     assert world.apply(ACTION, second).conclusion is Conclusion.SUCCESS
     assert len(world.forge.written("dispatch")) == 2
+
+
+def test_a_training_that_is_about_to_be_started_keeps_others_from_it_for_a_while() -> None:
+    world = the_stage()
+    world.forge.fail_next("dispatch", LeaseLost("stopped here"))
+    with pytest.raises(LeaseLost):
+        world.done(ACTION)
+    second = world.repair(ACTION, rung=1)
+    assert world.apply(ACTION, second).conclusion is Conclusion.STALE
+    later = replace(world.tools, clock=Later(3 * 3600))
+    assert world.apply(ACTION, second, tools=later).conclusion is Conclusion.SUCCESS
+
+
+def test_a_run_that_somebody_deleted_is_neither_waited_for_nor_in_the_way() -> None:
+    world = the_stage()
+    repair = applied(world)
+    world.forge.fail_next("run", Refused("404"))
+    seen = look(world, repair)
+    assert seen.proven is False
+    assert "deleted" in seen.reason
+    world.forge.fail_next("run", Refused("404"))
+    assert ACTION.undo(repair, world.tools).conclusion is Conclusion.SUCCESS
+    world.forge.fail_next("run", Refused("404"))
+    assert world.apply(ACTION, world.repair(ACTION, rung=1)).conclusion is Conclusion.SUCCESS
 
 
 # following
@@ -457,6 +485,18 @@ def test_the_end_of_the_log_is_told_while_it_runs() -> None:
     launcher_of(world).now = RunStatus(RunState.RUNNING, tail="\n".join(f"epoch {n}" for n in range(100)))
     assert look(world, repair).progress.splitlines()[-1] == "epoch 99"
     assert len(look(world, repair).progress.splitlines()) <= 15
+
+
+def test_no_secret_of_a_log_is_shown_and_no_line_without_end() -> None:
+    world = the_stage(BY_WORKLOAD)
+    repair = applied(world)
+    secret = "ghp_" + "a1B2" * 9
+    launcher_of(world).now = RunStatus(RunState.RUNNING, tail=f"token {secret}\n{'x' * 9_000}")
+    seen = look(world, repair)
+    assert secret not in seen.progress
+    assert len(seen.progress) < 1_000
+    launcher_of(world).now = RunStatus(RunState.FAILED, tail=f"token {secret}", exit_code=1)
+    assert secret not in str(look(world, repair).data)
 
 
 @pytest.mark.parametrize(

@@ -62,3 +62,34 @@ def test_endpoints_are_addresses_separated_by_commas(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HEAL_OPERATIONS__ENDPOINTS", "file:///etc/passwd")
     with pytest.raises(ValidationError, match="no http"):
         Settings()
+
+
+def test_who_may_use_which_model_is_told_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().mlflow.grants() == ()
+    monkeypatch.setenv("HEAL_MLFLOW__MODELS", "acme/trainer=churn, acme/*=shared *")
+    assert Settings().mlflow.grants() == (("acme/trainer", "churn"), ("acme/*", "shared *"))
+    monkeypatch.setenv("HEAL_MLFLOW__MODELS", "churn")
+    with pytest.raises(ValidationError, match="OWNER/NAME=MODEL"):
+        Settings()
+
+
+def test_the_registrys_secrets_come_from_files_and_are_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEAL_MLFLOW__TOKEN", "canary")
+    monkeypatch.setenv("HEAL_MLFLOW__PASSWORD", "canary")
+    settings = Settings()
+    assert (settings.mlflow_token(), settings.mlflow_password()) == ("canary", "canary")
+    assert "canary" not in repr(settings)
+    (tmp_path / "token").write_text("from a file\n")
+    monkeypatch.setenv("HEAL_MLFLOW__TOKEN_FILE", "token")
+    monkeypatch.setenv("HEAL_MLFLOW__PASSWORD_FILE", "token")
+    assert (Settings().mlflow_token(), Settings().mlflow_password()) == ("from a file", "from a file")
+
+
+def test_no_variable_of_the_bots_own_is_passed_on_to_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEAL_LAUNCHER__PASS_ON", "MLFLOW_TRACKING_URI, WANDB_MODE")
+    assert Settings().launcher.pass_on == ("MLFLOW_TRACKING_URI", "WANDB_MODE")
+    monkeypatch.setenv("HEAL_LAUNCHER__PASS_ON", "HEAL_MLFLOW__TOKEN")
+    with pytest.raises(ValidationError, match="no run gets it"):
+        Settings()
