@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from actions import workflow_offer
 from actions.workflow_edits import Job, Step, Workflow, child, scalars_of
-from actions.workflow_offer import PROOF, CannotSay
+from actions.workflow_offer import PROOF, CannotSay, failed_job
 from app.domain.finding import Finding
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
@@ -43,9 +43,7 @@ class ClearCache:
 
 def _cleared(workflow: Workflow, incident: Incident) -> Plan:
     finding = incident.finding
-    job = workflow.job_of(finding) or (workflow.jobs[0] if len(workflow.jobs) == 1 else None)
-    if job is None:
-        raise CannotSay(f"cannot tell which job of {workflow.path} GitHub shows as {finding.job[:100]!r}")
+    job = failed_job(workflow, finding)
     key = _key(job, finding)
     restored = {line for step in _caches(job) if step.inputs.get("key") == key for line in _fallbacks(step)}
     newer = _newer(key)

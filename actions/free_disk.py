@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from actions import workflow_offer
 from actions.workflow_edits import Job, Workflow, child, scalars_of
-from actions.workflow_offer import PROOF, CannotSay
+from actions.workflow_offer import PROOF, CannotSay, failed_job
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
 from app.domain.repair import Plan, Proof, Repair
@@ -54,9 +54,7 @@ class FreeDisk:
 
 def _freed(workflow: Workflow, incident: Incident) -> Plan:
     finding = incident.finding
-    job = workflow.job_of(finding) or (workflow.jobs[0] if len(workflow.jobs) == 1 else None)
-    if job is None:
-        raise CannotSay(f"cannot tell which job of {workflow.path} GitHub shows as {finding.job[:100]!r}")
+    job = failed_job(workflow, finding)
     if not _HOSTED.fullmatch(job.get("runs-on")):
         raise CannotSay(f"{job.id} does not run on one of GitHub's own Ubuntu images")
     if child(job.node, "container") is not None:

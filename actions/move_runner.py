@@ -8,7 +8,7 @@ from ruamel.yaml.nodes import ScalarNode, SequenceNode
 
 from actions import workflow_offer
 from actions.workflow_edits import Path, Workflow, child
-from actions.workflow_offer import PROOF, CannotSay
+from actions.workflow_offer import PROOF, CannotSay, failed_job
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
 from app.domain.repair import Plan, Proof, Repair
@@ -57,9 +57,7 @@ class MoveRunner:
 
 def _moved(workflow: Workflow, incident: Incident, labels: tuple[str, ...]) -> Plan:
     finding = incident.finding
-    job = workflow.job_of(finding) or (workflow.jobs[0] if len(workflow.jobs) == 1 else None)
-    if job is None:
-        raise CannotSay(f"cannot tell which job of {workflow.path} GitHub shows as {finding.job[:100]!r}")
+    job = failed_job(workflow, finding)
     runner = child(job.node, "runs-on")
     path: Path = (*job.path, "runs-on")
     if isinstance(runner, SequenceNode):

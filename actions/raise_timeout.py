@@ -9,7 +9,7 @@ from ruamel.yaml.nodes import ScalarNode
 
 from actions import workflow_offer
 from actions.workflow_edits import Job, Path, Workflow, child, dotted
-from actions.workflow_offer import PROOF, CannotSay
+from actions.workflow_offer import PROOF, CannotSay, failed_job
 from app.domain.finding import Finding
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
@@ -53,9 +53,7 @@ def _raised(workflow: Workflow, incident: Incident, params: TimeoutParams, tools
         raise CannotSay("the job was cancelled, and not for its time")
     if finding.facts.get("kind") == "time_limit":
         raise CannotSay("the limit is not set in the workflow: it is that of a scheduler or of a command")
-    job = workflow.job_of(finding) or (workflow.jobs[0] if len(workflow.jobs) == 1 else None)
-    if job is None:
-        raise CannotSay(f"cannot tell which job of {workflow.path} GitHub shows as {finding.job[:100]!r}")
+    job = failed_job(workflow, finding)
     path, name = _place(job, finding)
     present = _minutes(workflow, path)
     if present is None and name == job.id and _limit_told(finding) is None:

@@ -5,8 +5,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from actions import workflow_offer, workflow_permissions, workflow_syntax, workflow_versions
-from actions.workflow_edits import FOLDER, Job, Workflow, child, data_of, kept, load
-from actions.workflow_offer import PROOF, CannotSay
+from actions.workflow_edits import FOLDER, Workflow, child, data_of, kept, load
+from actions.workflow_offer import PROOF, CannotSay, failed_job
 from app.domain.errors import Malformed, Refused
 from app.domain.finding import Finding
 from app.domain.incident import Incident
@@ -92,7 +92,7 @@ def _versions(workflow: Workflow, finding: Finding, _: UpdateParams) -> Plan:
 def _permissions(workflow: Workflow, finding: Finding, _: UpdateParams) -> Plan:
     if not finding.facts.get("github_integration") and "by integration" not in _said(finding):
         raise CannotSay("it is not the workflow's own token that was refused")
-    job = _job(workflow, finding)
+    job = failed_job(workflow, finding)
     step = workflow_permissions.failing_step(job, workflow.step_of(finding, job))
     added = workflow_permissions.grant(workflow, job, step)
     shown = ", ".join(f"{name}: {level}" for name, level in added.items())
@@ -154,13 +154,6 @@ def _valid(check: WorkflowCheck, path: str, text: str) -> bool:
         return not any(fault.rule in ("yaml", "schema") for fault in check.faults(path, text))
     except Refused as error:
         raise CannotSay(str(error)) from error
-
-
-def _job(workflow: Workflow, finding: Finding) -> Job:
-    job = workflow.job_of(finding) or (workflow.jobs[0] if len(workflow.jobs) == 1 else None)
-    if job is None:
-        raise CannotSay(f"cannot tell which job of {workflow.path} GitHub shows as {finding.job[:100]!r}")
-    return job
 
 
 def _said(finding: Finding) -> str:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from actions import fix_pull_request
 from actions.honesty import Allowed
 from actions.open_issue import LABEL
-from actions.workflow_edits import FOLDER, Workflow, load
+from actions.workflow_edits import FOLDER, Job, Workflow, load
 from app.domain.errors import Malformed, Refused
+from app.domain.finding import Finding
 from app.domain.incident import Incident
 from app.domain.outcome import Conclusion, Outcome
 from app.domain.repair import FileEdit, Plan, Repair
@@ -49,6 +50,14 @@ def source_of(path: str, incident: Incident, tools: Tools) -> tuple[str, str]:
     if file is None:
         raise CannotSay(f"{path} cannot be read at {incident.head_sha[:7]}")
     return path, file.text
+
+
+def failed_job(workflow: Workflow, finding: Finding) -> Job:
+    """The job that GitHub shows by the finding's name, or the only one there is. Raises CannotSay."""
+    job = workflow.job_of(finding) or (workflow.jobs[0] if len(workflow.jobs) == 1 else None)
+    if job is None:
+        raise CannotSay(f"cannot tell which job of {workflow.path} GitHub shows as {finding.job[:100]!r}")
+    return job
 
 
 def reviewed(plan: Plan, incident: Incident, tools: Tools) -> Plan:

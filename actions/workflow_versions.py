@@ -101,8 +101,9 @@ def update_commands(workflow: Workflow, names: frozenset[str]) -> list[str]:
                 if new is None:
                     raise CannotSay(f"{dotted(step.path)} prints a disabled command in a way that is not rewritten")
                 workflow.swap((*step.path, "run"), line.strip(), new.strip())
-                done.append(f"the command in step {step.path[-1]} of {job.id}")
-    return done
+                name = next(name for name in sorted(names) if f"::{name}" in line)
+                done.append(f"{name} in step {int(step.path[-1]) + 1} of {job.id}")
+    return list(dict.fromkeys(done))
 
 
 def rewritten(line: str, names: frozenset[str]) -> str | None:

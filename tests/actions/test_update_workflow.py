@@ -169,6 +169,7 @@ def test_each_example_of_a_command_is_carried_out(entry: Any) -> None:
 def test_a_command_on_one_line_keeps_the_expression() -> None:
     text = job('- run: echo "::set-output name=dir::$(pip cache dir)/${{ runner.os }}"')
     at = failed(text, GONE, lines=("The `set-output` command is disabled",), facts={"action": "set-output"})
+    assert at.plan(action).title == "Update set-output in step 1 of train"
     want = '- run: echo "dir=$(pip cache dir)/${{ runner.os }}" >> "$GITHUB_OUTPUT"'
     assert want in (at.plan(action).edits[0].after or "")
 
