@@ -118,7 +118,8 @@ def rehearse(version: Version | None, number: int, rules: ModelRules, tools: Too
 
 
 def carry_out(move: Move, repair: Repair, rules: ModelRules, tools: Tools, *, promotion: bool) -> Outcome:
-    """Move the champion's alias, after a rehearsal of the way back; a promotion sets `previous` besides."""
+    """Move the champion's alias. A promotion rehearses the way back first, and sets `previous` besides; a roll back is
+    the way back, and nothing may stand in its way."""
     registry, shelf = tools.registry, _shelf(move.name)
     kept = dict(tools.shelf.get(shelf) or {})
     begun = kept.get("begun") or {}
@@ -135,11 +136,10 @@ def carry_out(move: Move, repair: Repair, rules: ModelRules, tools: Tools, *, pr
         target = registry.version(move.name, move.to)
         if target is None:
             return Outcome(Conclusion.NEUTRAL, f"version {move.to} is not in the registry any more; nothing was moved")
-        # a promotion must be able to go back, a roll back is the way back
-        back = move.start if promotion else move.to
-        trouble = rehearse(registry.version(move.name, back), back, rules, tools)
-        if trouble:
-            return Outcome(Conclusion.NEUTRAL, f"nothing was moved: a roll back would fail, for {trouble}")
+        if promotion:
+            trouble = rehearse(registry.version(move.name, move.start), move.start, rules, tools)
+            if trouble:
+                return Outcome(Conclusion.NEUTRAL, f"nothing was moved: a roll back would fail, for {trouble}")
     at = str(begun["at"]) if ours else tools.clock.now().isoformat()
     if not ours:
         begun = {"effect": repair.effect_key, "at": at, **move.to_json()}
@@ -225,11 +225,9 @@ def watch(repair: Repair, rules: ModelRules, tools: Tools) -> Look:
     if found is None:
         return Look(False, f"the alias {move.alias} is gone; somebody removed it", url)
     if found.number != move.to:
-        by = found.tags.get(BY, "")
-        who = "an earlier promotion of ours" if by else "somebody else"
-        told = f"{move.alias} was moved from version {move.to} to {found.number}, which {who} had made the champion"
-        if not by:
-            told = f"{move.alias} was moved from version {move.to} to {found.number} by somebody else"
+        later = (tools.shelf.get(_shelf(move.name)) or {}).get("done")
+        whom = "a later repair" if later and later != repair.effect_key else "somebody else"
+        told = f"{move.alias} was moved from version {move.to} to {found.number} by {whom}"
         return Look(False, told, found.url or url, data={"alias_at": found.number})
     if tools.again_at is not None:
         reason = f"the canary does not hold: the cause was found again at {tools.again_at:%Y-%m-%d %H:%M} UTC"

@@ -22,6 +22,8 @@ MOST_ROWS = 500_000
 MOST_COLUMNS = 500
 LONGEST_TEXT = 200
 GROUP = ("group", "session")
+_CLASSES = frozenset({"label", "prediction"})
+_TRUTHS = {"true": True, "false": False}  # as text has them
 _KNOWN = ("id", "label", "prediction", "score", *GROUP)
 
 Values = list[Any]
@@ -139,7 +141,8 @@ def _csv(body: bytes, wanted: Sequence[str]) -> dict[str, Values]:
             if len(cells) != len(header):
                 raise Malformed(f"line {reader.line_num} has {len(cells)} cells, the first has {len(header)}")
             for name, place in places.items():
-                columns[name].append(_short(name, cells[place]) or None)
+                cell = _short(name, cells[place]) or None
+                columns[name].append(_TRUTHS.get(cell.lower(), cell) if cell and name in _CLASSES else cell)
     except (UnicodeDecodeError, csv.Error) as error:
         raise Malformed(f"it is not CSV in UTF-8: {str(error)[:100]}") from error
     return columns

@@ -265,3 +265,10 @@ def test_numeric_labels_may_differ_by_what_a_32_bit_float_forgets() -> None:
 def test_nothing_in_common_is_no_row() -> None:
     found = join(Evaluation([]), Evaluation([]), numeric=False)
     assert (found.rows, found.coverage) == (0, 0.0)
+
+
+def test_truths_in_csv_are_truths() -> None:
+    found = read("e.csv", b"id,label,prediction\na,True,true\nb,False,1\ntrue,FALSE,no\n")
+    assert [spelt(each) for each in found.label or ()] == ["1", "0", "0"]
+    assert [spelt(each) for each in found.prediction or ()] == ["1", "1", "no"]
+    assert found.ids == ["a", "b", "true"]

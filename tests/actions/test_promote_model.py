@@ -504,12 +504,30 @@ def test_without_a_previous_there_is_nothing_to_go_back_to() -> None:
     assert "none is known to have served before" in world(previous=False).plan(BACK).refusal
 
 
-def test_a_roll_back_to_files_that_are_gone_moves_nothing() -> None:
+def test_a_roll_back_to_a_version_without_an_evaluation_is_possible() -> None:
+    at = world()
+    at.registry._files["run-churn-model-2"] = {}
+    at.done(BACK)
+    assert at.aliases()["champion"] == 2
+
+
+def test_a_roll_back_to_a_version_that_is_gone_moves_nothing() -> None:
     at = world()
     repair = at.repair(BACK, at.plan(BACK))
-    at.registry._files["run-churn-model-2"] = {}
-    assert at.apply(BACK, repair).conclusion is Conclusion.NEUTRAL
-    assert at.aliases()["champion"] == 3
+    at.registry.forget(NAME, 2)
+    found = at.apply(BACK, repair)
+    assert found.conclusion is Conclusion.NEUTRAL
+    assert "version 2 is not in the registry any more" in found.title
+    assert at.aliases() == {"champion": 3}
+
+
+def test_an_alias_that_a_later_repair_moved_is_told_as_such() -> None:
+    at = world()
+    repair = at.done()
+    at.apply(BACK, at.repair(BACK, at.plan(BACK), "key-2"))
+    found = at.look(PROMOTE, repair)
+    assert found.proven is False
+    assert found.reason == "champion was moved from version 4 to 3 by a later repair"
 
 
 def test_a_roll_back_without_a_champion_is_refused() -> None:
