@@ -277,7 +277,7 @@ def _runs(training: Training, tools: Tools) -> list[RunInfo]:
 
 
 def _run(run_id: int, tools: Tools) -> RunInfo | None:
-    """None: somebody has deleted it."""
+    """None: somebody has deleted it, or it is not ours to see any more."""
     try:
         return tools.forge.run(run_id)
     except Refused:
@@ -340,7 +340,9 @@ def _told(training: Training, kept: Mapping[str, Any]) -> dict[str, Any]:
 def _look_at_run(repair: Repair, training: Training, data: Mapping[str, Any], tools: Tools) -> Look:
     run = _run(int(data["run_id"]), tools)
     if run is None:
-        return Look(False, f"run {data['run_id']}, in which it was trained, is gone: somebody deleted it")
+        return Look(
+            False, f"run {data['run_id']}, in which it was trained, cannot be read any more; it may have been deleted"
+        )
     if run.status != "completed":
         if _overdue(repair, training, tools):
             tools.guard()

@@ -109,6 +109,15 @@ def test_check_tells_what_is_not_well_and_exits_with_1(heal: Heal) -> None:
     assert probes["GitHub"]["hint"]
 
 
+def test_check_asks_the_registry_where_there_is_one(heal: Heal) -> None:
+    names = [probe["name"] for probe in json.loads(heal("check", "--json").stdout)]
+    assert "registry" not in names
+    for uri, says in (("http://127.0.0.1:1", "does not answer"), ("ftp://mlflow", "HEAL_MLFLOW__TRACKING_URI")):
+        probes = {p["name"]: p for p in json.loads(heal("check", "--json", HEAL_MLFLOW__TRACKING_URI=uri).stdout)}
+        assert not probes["registry"]["ok"]
+        assert says in probes["registry"]["detail"]
+
+
 def test_a_database_out_of_reach_exits_with_3(heal: Heal) -> None:
     done = heal("incidents", "list", HEAL_DATABASE__URL="postgresql+psycopg://nobody@127.0.0.1:1/none")
     assert done.exit_code == 3
