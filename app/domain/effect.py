@@ -13,6 +13,7 @@ class EffectKind(StrEnum):
     PULL_COMMENT = "comment"  # the sticky comment on the pull request whose run failed: {}, of the effect's incident
     PULL_BODY = "pull_body"  # the text of a fix pull request: {}, of the effect's incident
     REPLY = "reply"  # the answer to a command: {number, comment_id, message, show, react}
+    NEWS = "news"  # word of an incident's state to the channels of heal.yml: {state, at}
     CONFIG_CHECK = "config"  # heal.yml's verdict at a commit: {sha}
 
 

@@ -190,7 +190,20 @@ def move(ledger: Ledger, incident: Incident, signal: Signal) -> Incident:
     incident = replace(incident, state=step(incident.state, signal), updated_at=ledger.now())
     ledger.save_incident(incident)
     tell(ledger, incident)
+    want_news(ledger, incident)
     return incident
+
+
+def want_news(ledger: Ledger, incident: Incident) -> None:
+    """Once for each state that the incident comes into; where nobody is to be told, nothing comes of it."""
+    if incident.state not in TOLD:
+        return
+    key = f"{EffectKind.NEWS}:{incident.repository_id}:{incident.id}:{incident.state}"
+    request = {"state": str(incident.state), "at": ledger.now().isoformat()}
+    ledger.want_effect(Effect(key, EffectKind.NEWS, incident.repository_id, request, incident.id))
+
+
+TOLD = frozenset({State.AWAITING_APPROVAL, State.HEALED, State.RECOVERED, State.ESCALATED, State.OBSERVED})
 
 
 def tell_former(ledger: Ledger, incident: Incident, sha: str) -> None:

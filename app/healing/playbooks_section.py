@@ -13,7 +13,7 @@ MOST_PLAYBOOKS, MOST_RUNGS, MOST_ROUTES = 100, 8, 10
 
 Cause = Annotated[str, StringConstraints(pattern=r"^(?:team:[a-z][a-z0-9_-]{0,49}|[a-z][a-z0-9_]{1,49})$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=50)]
-Told = Literal["awaiting_approval", "repairing", "verifying", "healed", "recovered", "escalated", "observed"]
+Told = Literal["awaiting_approval", "healed", "recovered", "escalated", "observed"]
 
 
 class _Section(BaseModel):
@@ -70,7 +70,7 @@ class RouteSection(_Section):
 
     channel: Name
     """The name of a channel that the operator has configured."""
-    on: Annotated[tuple[Told, ...], Field(min_length=1, max_length=7)] = ("awaiting_approval", "escalated")
+    on: Annotated[tuple[Told, ...], Field(min_length=1, max_length=5)] = ("awaiting_approval", "escalated")
     """The states of an incident that are told."""
     least: Severity = Severity.LOW
     """Severity from which on it is told."""

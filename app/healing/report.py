@@ -6,6 +6,7 @@ from app.healing import texts
 from app.healing.gather import configured_at
 from app.healing.hold import Hold
 from app.healing.kit import Kit
+from app.healing.news import news
 from app.ports.forge import Forge
 
 
@@ -22,6 +23,7 @@ def report(kit: Kit, hold: Hold) -> None:
         EffectKind.PULL_COMMENT: comment,
         EffectKind.PULL_BODY: pull_body,
         EffectKind.REPLY: reply,
+        EffectKind.NEWS: news,
         EffectKind.CONFIG_CHECK: config_check,
     }[effect.kind]
     remote_id = deliver(kit, hold, forge, effect)

@@ -31,7 +31,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from app.domain.evidence import Annotation
-from app.domain.finding import EvidenceLine
+from app.domain.finding import EvidenceLine, Severity
 from app.domain.incident import Incident, State
 from app.domain.interval import drawn
 from app.domain.outcome import Conclusion
@@ -39,6 +39,7 @@ from app.domain.policy import CONFIG_PATH, ISSUE
 from app.domain.repair import FileEdit, Plan, Repair, RepairState
 from app.healing.configuration import REPOSITORY, Problem
 from app.ports.forge import Button, CheckText
+from app.ports.notifier import Notice
 from app.ports.store import Record
 from app.security.markdown import Markdown, cell, clean, code_block, code_span, inline, link, shorten
 from app.security.masking import mask
@@ -110,6 +111,36 @@ def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str) ->
         url=dashboard_url,
     )
     return title, body
+
+
+def notice(records: Sequence[Record], state: State, dashboard_url: str, key: str) -> Notice:
+    """A message for people in a channel, as plain text. Several incidents: a digest."""
+    worst = max((record.incident.finding.severity for record in records), key=list(Severity).index)
+    first = records[0].incident
+    lines = [_notice_line(record, dashboard_url) for record in records[:_MOST_TOLD]]
+    if len(records) > _MOST_TOLD:
+        lines.append(f"and {len(records) - _MOST_TOLD} more")
+    many = f"{first.repository}: {_count(len(records), 'incident')}"
+    one = f"{first.repository}: {_flat(first.finding.summary)} ({_WORDS[state]})"
+    return Notice(
+        key=key,
+        title=shorten(_told(one if len(records) == 1 else many, 200), 200),
+        body="\n".join(lines),
+        severity=worst,
+        url=_incident_url(first, dashboard_url) if len(records) == 1 else dashboard_url,
+    )
+
+
+def _notice_line(record: Record, dashboard_url: str) -> str:
+    incident = record.incident
+    said = {"escalated": "escalated", "healed": "proven"}.get(str(incident.state), "decided")
+    latest = _latest(record, said) or {}
+    words = f"{_flat(incident.finding.summary)}: {_WORDS[incident.state]}. {latest.get('reason', '')}"
+    where = _incident_url(incident, dashboard_url) or incident.run_url
+    return shorten(_told(words, 400), 400) + (f" {where}" if where else "")
+
+
+_MOST_TOLD = 20
 
 
 def issue_text(record: Record, marker: str, dashboard_url: str = "") -> tuple[str, str]:

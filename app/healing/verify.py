@@ -12,7 +12,7 @@ from app.domain.knowledge import rung_of
 from app.domain.outcome import FAILED
 from app.domain.policy import Mode, Policy, mode_of
 from app.domain.repair import Look, Proof, Repair, RepairState
-from app.healing.decide import climb, go_on, plan_repair, tell
+from app.healing.decide import climb, go_on, plan_repair, tell, want_news
 from app.healing.gather import configuration
 from app.healing.hold import Hold
 from app.healing.kit import Kit
@@ -95,6 +95,7 @@ def proven(ledger: Ledger, incident: Incident, current: Repair, answer: Observat
         ledger.save_incident(incident)
         ledger.note(incident.id, "healed", {})
         tell(ledger, incident)
+        want_news(ledger, incident)
 
 
 def settle_costs(ledger: Ledger, current: Repair, seen: Mapping[str, Any]) -> None:

@@ -25,7 +25,10 @@ RERUN = ("after apply", "after look")
 ISSUE = ("after apply",)
 UNDO = ("before undo", "after undo")
 OBSERVED = ("after summarise", "after take in")  # killed at in test_signals.py
-EVERY = {*LOOP, *RERUN, *ISSUE, *UNDO, *OBSERVED, "after pull_body", "after comment", "after reply", "after config"}
+EVERY = {
+    *(*LOOP, *RERUN, *ISSUE, *UNDO, *OBSERVED),
+    *("after pull_body", "after comment", "after reply", "after config", "after news"),
+}
 
 
 def test_every_named_step_is_killed_at() -> None:
@@ -150,6 +153,15 @@ def test_killed_after_a_reply(bot: Stage) -> None:
     bot.wait_for_reply(repository, 1, "mode")
     as_if_nothing_had_happened(bot, repository)
     assert len(bot.act("GET", f"/repos/{repository}/issues/1/comments")) == 2
+
+
+def test_killed_after_people_were_told(bot: Stage) -> None:
+    bot.settle()
+    kill_at(bot, "after news")
+    repository = bot.create("news", project(BUG))
+    died(bot, "after news")
+    bot.ends(repository, State.ESCALATED)
+    as_if_nothing_had_happened(bot, repository)
 
 
 def test_killed_after_the_verdict_on_a_configuration(bot: Stage) -> None:

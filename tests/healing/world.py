@@ -4,6 +4,7 @@ import io
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import BinaryIO
 
 from sqlalchemy import Engine, select, update
@@ -15,7 +16,7 @@ from app.adapters.github.logs import read_job_log, read_templates
 from app.db.engine import db_now, reading, writing
 from app.db.leases import ROWS
 from app.db.store import SqlStore
-from app.db.tables import DeliveryRow, IncidentRow, RepairRow
+from app.db.tables import DeliveryRow, EffectRow, IncidentRow, RepairRow
 from app.domain.delivery import Delivery
 from app.domain.event import AnyEvent, ButtonPressed, CommandGiven, Ignored, PullClosed
 from app.domain.evidence import Annotation, Job, JobLog
@@ -215,6 +216,15 @@ class World:
         with writing(self.engine) as connection:
             row = ROWS[work]
             connection.execute(update(row).where(row.lease_until.is_not(None)).values(lease_until=db_now(-1)))
+
+    def move_news_back(self, incident_id: int, at: datetime) -> None:
+        """What is to be told of the incident came at that time."""
+        with writing(self.engine) as connection:
+            connection.execute(update(IncidentRow).where(IncidentRow.id == incident_id).values(updated_at=at))
+            waiting = EffectRow.incident_id == incident_id, EffectRow.kind == "news"
+            row = connection.execute(select(EffectRow.id, EffectRow.request).where(*waiting)).one()
+            request = {**row.request, "at": at.isoformat()}
+            connection.execute(update(EffectRow).where(EffectRow.id == row.id).values(request=request))
 
     def outlive_the_watch(self) -> None:
         with writing(self.engine) as connection:
