@@ -47,6 +47,7 @@ _MODULE = re.compile(r"(?<!\S)-m[ =]([A-Za-z_]\w{0,80}(?:\.\w{1,80}){0,10})")
 _CONFIG_NAME = re.compile(r"config[-_]name[\"']?[ =]+[\"']?([\w./-]{1,120})")
 _GROUP = re.compile(r"(?<![\w./=-])\+{0,2}([\w/]{1,80})=([\w./-]{1,120})")
 _INTERPOLATED = re.compile(r"[\"']?\$\{(\.{0,10})([A-Za-z_][\w-]*(?:\.[\w-]+){0,20})\}[\"']?")
+_VARIABLE = re.compile(r"[\"']?\$\{?(\w{1,80})\}?[\"']?")
 
 
 class CannotSay(Exception):
@@ -223,9 +224,11 @@ class Settings:
                 f"{given} stands on a command line in {self._incident.workflow_path}, which is a person's to change"
             )
         for script in (file for file in self.files if file.is_script):
-            fixed = {scalar.start for scalar in script.find(keys)}
+            numbers = script.find(keys)
+            fixed, variables = {scalar.start for scalar in numbers}, {scalar.key for scalar in numbers}
             for scalar in script.find(keys, ANY):
-                if scalar.start not in fixed:
+                variable = _VARIABLE.fullmatch(scalar.literal)
+                if scalar.start not in fixed and not (variable and variable[1] in variables):
                     raise CannotSay(f"{scalar.name} is {scalar.literal} in {script.path}, which is no plain number")
 
     def _none(self, tiers: Tiers, what: str) -> str:

@@ -512,6 +512,11 @@ def test_a_script_gets_the_option_that_training_arguments_know() -> None:
     changed("scripts/train.sh", text, ("size 8", "size 4 --gradient_accumulation_steps 2"), files=BY_SCRIPT)
 
 
+def test_a_variable_that_the_script_sets_is_changed_where_it_is_set() -> None:
+    text = 'BATCH_SIZE=64\nGRAD_ACCUM=1\npython train.py --batch-size "$BATCH_SIZE" --grad-accum ${GRAD_ACCUM}\n'
+    changed("scripts/train.sh", text, ("=64", "=32"), ("=1", "=2"), files=BY_SCRIPT)
+
+
 def test_a_variable_in_a_script_is_named() -> None:
     files = {**BY_SCRIPT, "scripts/train.sh": "python train.py --batch-size $SIZE --grad-accum 1\n"}
     assert refusal(files) == "--batch-size is $SIZE in scripts/train.sh, which is no plain number"

@@ -18,7 +18,7 @@ def folder(where: Path, text: str, name: str = "it-breaks") -> Path:
     return where / name
 
 
-@pytest.mark.parametrize("text", [GOOD, ALONE, f'{GOOD}tries = ["edit_config", "lower_batch_size"]\n'])
+@pytest.mark.parametrize("text", [GOOD, ALONE, f'{GOOD}tries = ["tune_divergence", "lower_batch_size"]\n'])
 def test_what_fits_is_read(tmp_path: Path, text: str) -> None:
     assert read(folder(tmp_path, text)).cause == "host_oom"
 
@@ -31,9 +31,9 @@ def test_what_fits_is_read(tmp_path: Path, text: str) -> None:
         (f"{GOOD}healedby = 1\n", "healedby: Extra inputs"),
         (GOOD.replace("healed_by", "tried_by"), "tried_by: Extra inputs"),
         (f"{GOOD}left_alone = true\n", "what is healed was not left alone"),
-        (f'{ALONE}healed_by = "edit_config"\n', "healed_by goes with ends"),
+        (f'{ALONE}healed_by = "tune_divergence"\n', "healed_by goes with ends"),
         (GOOD.replace('ends = "healed"', 'ends = "mended"'), "ends: Input should be"),
-        (f'{GOOD}tries = ["edit_config"]\n', "the last of tries"),
+        (f'{GOOD}tries = ["tune_divergence"]\n', "the last of tries"),
         (f'{ALONE}[after]\n"a.txt" = "b"\n', "[after] and [without] are of a fix branch"),
         (f'{GOOD}why = "because"\n', "why tells why something is not healed"),
         (f'{GOOD}permissions = {{ workflows = "all" }}\n', "permissions.workflows: Input should be"),
