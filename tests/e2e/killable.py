@@ -5,6 +5,8 @@ writes `kill STEP` (or `freeze STEP`) into the file ORDER has the process killed
 next, once: the file is gone then, or holds the orders of its further lines. The parent imports everything before it
 forks, so that a restart costs next to nothing.
 
+The process ids of those that were killed stand in ORDER with the suffix .dead, one a line.
+
 Beside the product's own steps these are passed while an action is applied: `write 2 of KIND` right after its second
 write to the world, `write pulls of KIND` right after one to that part of GitHub, `applied KIND` at its end.
 """
@@ -151,6 +153,8 @@ def main(kind: str, order: Path) -> int:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code != -signal.SIGKILL:
             return code
+        with order.with_suffix(".dead").open("a") as dead:
+            dead.write(f"{child}\n")
 
 
 def _end_with_parent() -> None:

@@ -1,13 +1,17 @@
 """kill -9 while each kind of action is applied: after the restart there is one effect, and it ends as told."""
 
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
 import actions
+from app.db.engine import db_now, writing
+from app.db.leases import ROWS
 from app.domain.repair import Proof
 from tests.e2e.conftest import Staged
 from tests.e2e.stage import Stage
@@ -49,9 +53,28 @@ def test_no_kind_of_action_is_left_out() -> None:
 
 @pytest.fixture(scope="module")
 def bot(staged: Staged) -> Iterator[Stage]:
-    with staged("embedded", {"HEAL_DATABASE__LEASE_S": "1.5"}, packages(SCENARIOS)) as made:
+    with staged("embedded", {"HEAL_DATABASE__LEASE_S": "30"}, packages(SCENARIOS)) as made:
         made.start_killable()
+        ended = threading.Event()
+        clock = threading.Thread(target=time_passes, args=(made, ended), daemon=True)
+        clock.start()
         yield made
+        ended.set()
+        clock.join()
+
+
+def time_passes(bot: Stage, ended: threading.Event) -> None:
+    """The leases of whoever was killed run out at once; no lease of a living one does, however slow the machine is."""
+    dead = bot.order.with_suffix(".dead")
+    over = 0
+    while not ended.wait(0.05):
+        killed = dead.read_text().splitlines() if dead.exists() else []
+        for pid in killed[over:]:
+            for row in ROWS.values():
+                theirs = update(row).where(row.lease_owner.endswith(f":{pid}"), row.lease_until.is_not(None))
+                with writing(bot.engine) as connection:
+                    connection.execute(theirs.values(lease_until=db_now(-1)))
+        over = len(killed)
 
 
 def order(bot: Stage, *steps: str) -> None:

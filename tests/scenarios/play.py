@@ -109,7 +109,8 @@ def play_all(
 def _grant(bot: Stage, scenarios: Iterable[Scenario]) -> None:
     """An installation of its own for each set of permissions; it exists once there is a repository."""
     for owner, permissions in {s.owner: s.permissions for s in scenarios if s.permissions}.items():
-        bot.create("nothing", {"README.md": "Nothing.\n"}, owner=owner)
+        if bot.sandbox.state.repository(owner, "nothing") is None:
+            bot.create("nothing", {"README.md": "Nothing.\n"}, owner=owner)
         bot.admin("POST", "/permissions", {"owner": owner, "permissions": dict(permissions)})
 
 
