@@ -320,13 +320,21 @@ def test_a_plain_mistake_is_mended(right: str, wrong: str) -> None:
     assert new.split() == GOOD.split()
 
 
-@pytest.mark.parametrize(("right", "wrong"), [("runs-on", "run-on"), ("timeout-minutes", "timeout-minute")])
-def test_the_mended_workflow_is_offered(right: str, wrong: str) -> None:
-    text = GOOD.replace(right, wrong)
-    plan = failed(text, "workflow_yaml_invalid", job="CI").plan(action)
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("runs-on", "run-on", "run-on for runs-on"),
+        ("timeout-minutes", "timeout-minute", "timeout-minute for timeout-minutes"),
+        ("    runs-on", "\truns-on", "tabs where spaces must stand"),
+        ("runs-on: ", "runs-on:", "no space after a colon"),
+        ("        run: python", "         run: python", "the indentation of line 9"),
+    ],
+)
+def test_the_mended_workflow_is_offered(right: str, wrong: str, told: str) -> None:
+    plan = failed(GOOD.replace(right, wrong), "workflow_yaml_invalid", job="CI").plan(action)
     assert not plan.refusal
-    assert plan.edits[0].after == GOOD
-    assert plan.title == f"Mend {wrong} for {right} in ci.yml"
+    assert (plan.edits[0].after or "").split() == GOOD.split()
+    assert plan.title == f"Mend {told} in ci.yml"
 
 
 def test_a_line_with_a_condition_is_never_moved() -> None:
