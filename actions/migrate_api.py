@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+import re2
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict
 
@@ -247,10 +248,9 @@ def _is_exported(path: str, migration: Migration, reader: _Reader) -> bool:
         return True
     olds = [old.rpartition(".")[2] for old in (*migration.names, *migration.modules)]
     names = "|".join(map(re.escape, olds))
-    taken = re.compile(
-        rf"\bfrom[ \t]{{1,20}}[\w.]{{0,200}}\b{re.escape(stem)}[ \t]{{1,20}}import\b"
-        rf"(?:[ \t]{{0,20}}\*|[^\n(]{{0,500}}\b(?:{names})\b|[ \t]{{0,20}}\([^)]{{0,2000}}?\b(?:{names})\b)"
-        rf"|\b{re.escape(stem)}\.(?:{names})\b"
+    taken = re2.compile(
+        rf"\bfrom[ \t]+[\w.]*\b{re.escape(stem)}[ \t]+import\b"
+        rf"(?:[ \t]*\*|[^\n(]*\b(?:{names})\b|[ \t]*\([^)]*\b(?:{names})\b)|\b{re.escape(stem)}\.(?:{names})\b"
     )
     return any(other != path and taken.search(text) is not None for other, text in (reader.archived() if olds else ()))
 

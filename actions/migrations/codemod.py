@@ -32,6 +32,8 @@ from app.domain.errors import Malformed
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 80
 MAX_NODES = 200_000
+MAX_MENTIONS = 2_000
+MAX_LOOKS = 20_000
 
 _GUARDS = frozenset({"ImportError", "ModuleNotFoundError", "AttributeError", "TypeError"})
 _ASKS = re.compile(r"\bhasattr\b|version_info|__version__|\b[Vv]ersion\(|parse_version|\bTYPE_CHECKING\b|_AVAILABLE\b")
@@ -138,12 +140,18 @@ class _Plan:
         self.spans: list[tuple[int, int]] = []
         self.left: list[Left] = []
         self.nodes = list(_walk(self.module))
+        self.looks = 0
+        self.names_bound: frozenset[str] | None = None
+        self.codes: dict[cst.CSTNode, str] = {}
         self.strings = [node.value for node in self.nodes if isinstance(node, cst.SimpleString)]
         stars = (node for node in self.nodes if isinstance(node, cst.ImportFrom) and _is_star(node))
         self.stars = tuple(dict.fromkeys(f"{'.' * len(star.relative)}{_module_of(star)}" for star in stars))
 
     def make(self) -> None:
         migration = self.migration
+        words = migration.words
+        if sum(isinstance(node, cst.Name) and node.value in words for node in self.nodes) > MAX_MENTIONS:
+            raise Malformed(f"speaks of it more than {MAX_MENTIONS} times")
         renamed = {**migration.names, **migration.modules}
         if migration.special == "config":
             self._configs()
@@ -223,7 +231,9 @@ class _Plan:
         return False
 
     def _code(self, node: cst.CSTNode) -> str:
-        return self.module.code_for_node(node)
+        if node not in self.codes:
+            self.codes[node] = self.module.code_for_node(node)
+        return self.codes[node]
 
     def _scope(self, node: cst.CSTNode) -> Scope | None:
         for each in (node, *self._ancestors(node)):
@@ -271,11 +281,11 @@ class _Plan:
 
     def _anywhere(self, name: str) -> bool:
         """Some scope of the file binds this name."""
-        return any(
-            not _is_builtin(each)
-            for scope in {scope for scope in self.scopes.values() if isinstance(scope, Scope)}
-            for each in scope.assignments[name]
-        )
+        if self.names_bound is None:
+            scopes = {scope for scope in self.scopes.values() if isinstance(scope, Scope)}
+            bound = (each for scope in scopes for each in scope.assignments if not _is_builtin(each))
+            self.names_bound = frozenset(each.name for each in bound)
+        return name in self.names_bound
 
     def _module_as(self, node: cst.CSTNode, module: str) -> str:
         """How this place can name a module. Adds an import beside the one it uses, where there is none."""
@@ -828,6 +838,9 @@ class _Plan:
 
     def _type_of(self, node: cst.BaseExpression, seen: frozenset[str] = frozenset()) -> str:
         """The full name of its type, as far as the file proves it; empty if it does not."""
+        self.looks += 1
+        if self.looks > MAX_LOOKS:
+            raise Malformed("is too tangled to tell types")
         library = self.migration.library
         if isinstance(node, cst.Call):
             names, sure = self._full_names(node.func)

@@ -13,6 +13,7 @@ import pytest
 
 from actions.migrate_api import MigrateApi
 from actions.migrations import Migration, MigrationsInvalid, migrations, parse, spoken_of
+from actions.migrations.__main__ import PAGE, with_table
 from actions.migrations.codemod import rewrite
 from app.domain.errors import Malformed
 from app.domain.finding import EvidenceLine
@@ -343,12 +344,19 @@ def test_calls_within_calls_are_migrated_together() -> None:
         "float_ = [" + "1," * 300_000 + "]",
         "print float_\n",
         "float_ = '\ud800'\n",
+        "import numpy as np\n" + "np.float_\n" * 2_500,
     ],
-    ids=range(14),
+    ids=range(15),
 )
 def test_a_hostile_file_is_refused_and_nothing_falls_over(text: str) -> None:
     with pytest.raises(Malformed):
         rewrite(text, KNOWN["numpy-float_"])
+
+
+def test_types_that_nobody_could_follow_end_the_search() -> None:
+    tangle = "".join(f"a{n} = a{n + 1}\na{n} = a{n + 2}\n" for n in range(60))
+    with pytest.raises(Malformed, match="too tangled"):
+        rewrite(f"{tangle}a0.iteritems()\n", KNOWN["pandas-iteritems"])
 
 
 def test_nothing_of_the_repository_is_executed(tmp_path: Path) -> None:
@@ -636,3 +644,8 @@ def test_a_program_that_fails_is_diagnosed_migrated_and_runs(name: str, tmp_path
     assert not plan.refusal
     file.write_text(plan.edits[0].after or "")
     subprocess.run(command, capture_output=True, text=True, cwd=file.parent, timeout=120, check=True)
+
+
+def test_the_table_on_the_page_is_current() -> None:
+    assert with_table(PAGE.read_text("utf-8")) == PAGE.read_text("utf-8"), "python -m actions.migrations --write"
+    assert all(f"[{name}](" in PAGE.read_text("utf-8") for name in KNOWN)
