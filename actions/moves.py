@@ -1,5 +1,6 @@
 """A plan that moves versions: the manifests and lockfiles as they will be, proven before they are offered."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from actions import fix_pull_request
@@ -14,12 +15,18 @@ from app.domain.repair import Plan
 RISK = "another version may behave differently; read its release notes"
 PROOF = "everything that changed resolves as a whole; the job that failed passes on the fix branch"
 
+MOST_CHANGED = 1_000  # lines of one file; beyond, nobody reads it, and comparing takes minutes
+
 
 def offered(
     tree: Tree, title: str, texts: Mapping[str, str], *, about: Sequence[str], why: str, risk: str = RISK
 ) -> Plan:
     """The plan with these files, unless somebody else is about these packages or the files may not be changed."""
     edits = tree.edits(texts)
+    for edit in edits:
+        before, after = Counter((edit.before or "").split("\n")), Counter((edit.after or "").split("\n"))
+        if (changed := ((before - after) + (after - before)).total()) > MOST_CHANGED:
+            return Plan(title, refusal=f"{edit.path} would change in {changed} lines: renew it with your own tool")
     if refusal := rival(about, tree.tools) or fix_pull_request.forbidden(tree.incident, edits, tree.tools.policy):
         return Plan(title, refusal=refusal)
     return Plan(title, why=why, edits=edits, risk=risk, proof=PROOF)

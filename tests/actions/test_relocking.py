@@ -213,3 +213,17 @@ def test_includes_that_lead_in_a_circle_end(resolver: UvResolver) -> None:
     }
     changed = after(stage(files, resolver=resolver).plan(action))
     assert set(changed) == {"other.requirements.in", "requirements.txt"}
+
+
+def test_a_lockfile_that_changes_all_over_is_left_to_its_team() -> None:
+    class Wordy:
+        def resolve(self, requirements: Any, *, python: Any = None, constraints: Any = ()) -> Resolution:
+            fits = "tabular==1.4.2" not in requirements
+            return Resolution(fits, (("tabular", "1.5.0"),) if fits else (), "tabular")
+
+        def lock(self, locking: Locking) -> Locked:
+            return Locked(True, "".join(f"line {n}\n" for n in range(1_200)))
+
+    files = {"pyproject.toml": '[project]\nname = "x"\ndependencies = ["tabular==1.4.2"]\n', "uv.lock": LOCK}
+    refusal = stage(files, resolver=Wordy()).plan(action).refusal
+    assert refusal == "uv.lock would change in 1202 lines: renew it with your own tool"
