@@ -7,6 +7,7 @@ from actions.free_disk import FreeDisk
 from actions.lower_batch_size import LowerBatchSize
 from actions.migrate_api import MigrateApi
 from actions.move_runner import MoveRunner
+from actions.notify import Notify
 from actions.open_issue import OpenIssue
 from actions.pin_dependency import PinDependency
 from actions.promote_model import PromoteModel
@@ -36,5 +37,6 @@ BUILTIN: tuple[Action, ...] = (
     MoveRunner(),
     MigrateApi(),
     QuarantineTest(),
+    Notify(),
     OpenIssue(),
 )

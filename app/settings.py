@@ -1,5 +1,6 @@
 """One frozen tree of settings, read once from `HEAL_GROUP__NAME` (and files for secrets)."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,6 +145,27 @@ class Launcher(_Group):
         return value
 
 
+class Notify(_Group):
+    """Where people are told. heal.yml names these channels; their addresses are secrets."""
+
+    channels: dict[str, SecretStr] = Field(
+        {},
+        description="name to address, as JSON: any of Apprise, or webhook+https://HOST/PATH?secret=whsec_… (signed)",
+    )
+    channels_file: Path | None = Field(None, description="a JSON file with the same")
+    timeout_s: float = Field(10.0, gt=0, le=60)
+
+    def addresses(self) -> dict[str, str]:
+        """With those of the file. Raises OSError and ValueError."""
+        told = {name: address.get_secret_value() for name, address in self.channels.items()}
+        if self.channels_file is None:
+            return told
+        found = json.loads(self.channels_file.read_text())
+        if not isinstance(found, dict) or not all(isinstance(address, str) for address in found.values()):
+            raise ValueError(f"{self.channels_file} must be a JSON object of names and addresses")
+        return {**told, **found}
+
+
 class Resolver(_Group):
     index_url: str = "https://pypi.org/simple/"
     timeout_s: float = Field(60.0, gt=0)
@@ -212,6 +234,7 @@ class Settings(BaseSettings):
     prometheus: Prometheus = Prometheus()
     mlflow: Mlflow = Mlflow()
     launcher: Launcher = Launcher()
+    notify: Notify = Notify()
     resolver: Resolver = Resolver()
     advisories: Advisories = Advisories()
     healing: Healing = Healing()

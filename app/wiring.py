@@ -8,6 +8,7 @@ from functools import partial
 from sqlalchemy import Engine
 
 from app.adapters import observations, sources
+from app.adapters.channels import Channels
 from app.adapters.clock import SystemClock
 from app.adapters.doorbells import CeleryBell, LocalBell, Silence
 from app.adapters.github.app import GitHubApp
@@ -32,6 +33,7 @@ from app.healing.kit import Kit, onwards
 from app.healing.pump import Pump
 from app.plugins import known_actions, known_detectors
 from app.ports.launcher import Launcher
+from app.ports.notifier import NoNotifier, Notifier
 from app.ports.queue import Doorbell
 from app.ports.registry import NoRegistry, Registry
 from app.security.masking import mask_event
@@ -106,6 +108,12 @@ def launchers(settings: Settings) -> dict[str, Launcher]:
     return {process.name: process}
 
 
+def channels(settings: Settings) -> Notifier:
+    """Raises Malformed for an address that cannot be used."""
+    told = settings.notify.addresses()
+    return Channels(told, timeout_s=settings.notify.timeout_s) if told else NoNotifier()
+
+
 def watch(settings: Settings, engine: Engine, bell: Doorbell) -> OperatorsWatch:
     """GitHub's status page speaks of github.com alone."""
     told = settings.operations
@@ -168,6 +176,7 @@ def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wir
         advisories=advisories(settings),
         registry=registry(settings),
         launchers=launchers(settings),
+        notifier=channels(settings),
         dashboard_url=settings.web.public_url,
         look_every_s=settings.healing.look_every_s,
         tick_every_s=settings.healing.tick_every_s,

@@ -80,9 +80,12 @@ def job_logs(kit: Kit, forge: Forge, event: Observable) -> JobLogs | None:
     """Logs of the jobs that failed themselves. A job whose log has expired still speaks through its annotations."""
     if not isinstance(event, RunFinished):
         return None
-    failed = [job for job in forge.jobs(event.run_id, event.attempt) if job.conclusion in FAILED]
+    jobs = forge.jobs(event.run_id, event.attempt)
+    failed = [job for job in jobs if job.conclusion in FAILED]
+    if not failed and event.conclusion == OUT_OF_TIME:
+        failed = [job for job in jobs if job.conclusion == "cancelled"]
     if not failed:
-        return JobLogs((_without_jobs(event),))
+        return JobLogs((_without_jobs(event, "" if jobs else _misread(kit, forge, event)),))
     passed = _passed(forge, event)
     logs = []
     for count, job in enumerate(failed[:_MOST_LOGS]):
@@ -116,11 +119,40 @@ def _green(kit: Kit, forge: Forge, job: Job) -> frozenset[int] | None:
         return None
 
 
-def _without_jobs(event: RunFinished) -> JobLog:
-    """A run that failed before any job did has no log: only GitHub's own word for it, on the run's page."""
+OUT_OF_TIME = "timed_out"
+_EXCEEDED = "exceeded the maximum execution time"
+_ASKED = 5
+
+
+def out_of_time(forge: Forge, event: RunFinished) -> RunFinished:
+    """GitHub calls a job that ran past its time limit cancelled, as if a person had done it; its annotation tells."""
+    if event.conclusion != "cancelled":
+        return event
+    cancelled = [job for job in forge.jobs(event.run_id, event.attempt) if job.conclusion == "cancelled"]
+    notes = (note for job in cancelled[:_ASKED] for note in forge.annotations(job))
+    return replace(event, conclusion=OUT_OF_TIME) if any(_EXCEEDED in note.message for note in notes) else event
+
+
+def _misread(kit: Kit, forge: Forge, event: RunFinished) -> str:
+    """What is wrong with the file of a workflow that has started no job; "" where the judge finds nothing."""
+    file = forge.file(event.workflow_path, event.head_sha) if kit.workflow_check else None
+    if kit.workflow_check is None or file is None:
+        return ""
+    try:
+        faults = kit.workflow_check.faults(file.path, file.text)
+    except (Refused, Unreachable):  # it only helps
+        return ""
+    told = next((fault for fault in faults if fault.rule in ("yaml", "schema")), None)
+    return f"Invalid workflow file: {file.path}: {told.message}" if told else ""
+
+
+def _without_jobs(event: RunFinished, misread: str) -> JobLog:
+    """A run that failed before any job did has no log: only what its file tells, or GitHub's own word for it."""
     words = {"startup_failure": "This run likely failed because of a workflow file issue."}
     job = Job(0, event.workflow, event.run_id, event.attempt, event.head_sha, event.conclusion, url=event.url)
-    message = words.get(event.conclusion, f"The run ended as {event.conclusion}, and none of its jobs failed.")
+    message = misread or words.get(
+        event.conclusion, f"The run ended as {event.conclusion}, and none of its jobs failed."
+    )
     return JobLog(job, (), 0, (Annotation("failure", message),))
 
 

@@ -31,7 +31,7 @@ from app.healing.command import obey
 from app.healing.configuration import Configured
 from app.healing.decide import escalate, move, next_rung, standing, take_back, tell, trace
 from app.healing.diagnose import findings, record
-from app.healing.gather import configuration, detectors_for, gather, stale
+from app.healing.gather import configuration, detectors_for, gather, out_of_time, stale
 from app.healing.hold import Hold
 from app.healing.interpret import interpret
 from app.healing.kit import Kit
@@ -98,6 +98,8 @@ def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> No
 def run_finished(kit: Kit, hold: Hold, event: RunFinished) -> None:
     """Wake the repairs that wait for this run; and if it failed, find out why and decide."""
     ours = event.head_branch.startswith(FIX_BRANCHES)
+    if not ours:
+        event = out_of_time(kit.app.forge(event.repository), event)
     if ours or event.kind not in ("workflow_run.failed", "workflow_run.succeeded"):
         with kit.store.begin(hold.lease) as ledger:
             spread(ledger, event)

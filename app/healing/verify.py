@@ -153,7 +153,13 @@ def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Observation
     if waiting or not runs:
         return Observation(None, "the workflow has not finished on the fix branch", waiting[0] if waiting else None)
     names = current.intent.jobs or incident.finding.failed_jobs
-    return judge([(run, forge.jobs(run.id, run.attempt)) for run in runs], names)
+    looked_at = [(run, forge.jobs(run.id, run.attempt)) for run in runs]
+    if not forge.jobs(current.intent.run_id, current.intent.attempt):
+        # what could not be read had no jobs by whose names it could be proven: all that run now must pass
+        names = tuple(sorted({job.name for _, jobs in looked_at for job in jobs if job.conclusion != "skipped"}))
+        if not names:
+            return Observation(False, "the workflow still has no jobs that can run", runs[0])
+    return judge(looked_at, names)
 
 
 def judge(looked_at: Sequence[tuple[RunInfo, list[Job]]], names: Sequence[str]) -> Observation:

@@ -66,7 +66,7 @@ def test_every_setting_has_its_row_with_its_default(variable: str, setting: Any)
     default, meaning = row
     assert meaning
     shown = {None: "none", "": "empty", (): "empty", True: "`true`", False: "`false`"}
-    value = setting.default
+    value = setting.default or (None if isinstance(setting.default, dict) else setting.default)
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()
     assert default == (shown[value] if value in (None, "", ()) or isinstance(value, bool) else f"`{value}`")
