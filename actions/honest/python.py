@@ -32,6 +32,7 @@ _WEAK_ARGUMENTS = {
     "verify": (False,),
     "errors": ("ignore", "coerce", "replace"),
     "on_bad_lines": ("skip", "warn"),
+    "error_bad_lines": (False,),
     "ignore_errors": (True,),
     "ignore_mismatched_sizes": (True,),
     "missing_ok": (),
@@ -188,7 +189,8 @@ def _call(node: ast.Call) -> Iterator[Sight]:
     for word in node.keywords:
         weak = _WEAK_ARGUMENTS.get(word.arg or "", ())
         if isinstance(word.value, ast.Constant) and word.value.value in weak and weak:
-            yield Sight(f"{name}({ast.unparse(word)})", word.value.lineno, f"weakens {word.arg}")
+            key = "bad lines" if str(word.arg).endswith("bad_lines") else f"{name}({ast.unparse(word)})"
+            yield Sight(key, word.value.lineno, f"weakens {word.arg}")
 
 
 def _is_fixed(node: ast.If | ast.While | ast.IfExp) -> bool:
@@ -218,7 +220,9 @@ def _assignment(target: ast.expr, value: ast.expr, modules: set[str]) -> Iterato
 def _limits(node: ast.AST) -> Iterator[Sight]:
     """Tolerances, thresholds and seeds, however they are given a value."""
     for name, value in _named_values(node):
-        if TOLERANCE.search(name) or LIMIT.search(name):
+        if TOLERANCE.search(name):  # by its value alone: a library may have given it another name
+            yield Sight(f"tolerance {ast.unparse(value)}", value.lineno, f"changes {name}")
+        elif LIMIT.search(name):
             yield Sight(f"limit {name}={ast.unparse(value)}", value.lineno, f"changes {name}")
         elif CHANCE.search(name) and isinstance(value, ast.Constant) and value.value is not None:
             yield Sight(f"seed {name}={ast.unparse(value)}", value.lineno, "pins chance")
