@@ -76,7 +76,7 @@ def planned(incident: IncidentDetail) -> dict[str, str]:
 class Trainer(Team):
     """A repository with a model that serves: trained on what was known then."""
 
-    def __init__(self, bot: Stage, mlflow: Server, scratch: Path) -> None:
+    def __init__(self, bot: Stage, mlflow: Server, scratch: Path, name: str = "retrained") -> None:
         suffix = uuid.uuid4().hex[:8]
         self.registered, self.url = f"churn-{suffix}", mlflow.url
         self.registry = Mlflow(mlflow.url, timeout_s=60)
@@ -91,7 +91,7 @@ class Trainer(Team):
         self.files["data/labelled.csv"] = sheet(1, LABELLED, THEN)
         self.files["data/held_out.csv"] = sheet(2, HELD_OUT, NOW)
         self.make_the_champion()
-        super().__init__(bot, f"retrained-{suffix}", self.files)
+        super().__init__(bot, f"{name}-{suffix}", self.files)
 
     def make_the_champion(self) -> None:
         """As the team did it: with the same program, on their own machine."""
@@ -235,3 +235,14 @@ def test_a_workload_outlives_the_bot_and_what_it_made_is_promoted(bot: Stage, te
     assert team.version(2).code_sha == "5" * 40
     bot.settle()
     assert len(list(runs.iterdir())) == 1
+
+
+@pytest.mark.xfail(strict=True, reason="what repairs are given is not narrowed to the repository's own models yet")
+def test_a_repository_that_was_not_given_the_model_is_refused(
+    bot: Stage, mlflow_server: Server, tmp_path: Path
+) -> None:
+    stranger = Trainer(bot, mlflow_server, tmp_path, name="stranger")
+    stranger.degrade()
+    incident = bot.wait_for(stranger.name, State.HEALED, State.ESCALATED)
+    assert "HEAL_MLFLOW__MODELS" in planned(incident)["retrain_model"]
+    assert bot.runs(stranger.name) == []
