@@ -73,12 +73,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(json.dumps([table.outcome(played) for played in last], indent=2) + "\n")
     else:
         sys.stdout.write(table.shown(last))
-    right = all(played.right for played_once in rounds for played in played_once)
-    if told.write and right:
-        table.write(rounds)
-    elif told.write:
-        sys.stderr.write(f"{table.PAGE.name} is not written: not everything ended as told\n")
-    return 0 if right else 1
+    wrong = {played.scenario.name for played_once in rounds for played in played_once if not played.right}
+    if told.write:
+        table.write([[each for each in played if each.scenario.name not in wrong] for played in rounds])
+        sys.stderr.write("".join(f"{name} is not written: it did not end as told\n" for name in sorted(wrong)))
+    return 1 if wrong else 0
 
 
 def _play(scenarios: Sequence[Scenario], told: argparse.Namespace) -> list[Played]:

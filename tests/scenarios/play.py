@@ -214,7 +214,8 @@ def _proof_problems(scenario: Scenario, seen: Seen, incident: IncidentDetail) ->
     found = [] if seen.proven else ["the timeline has no proof"]
     if _proof(scenario) is not Proof.OWN:
         # a workflow that could not be read had no jobs, and is named in their place
-        red = sorted(set(incident.finding.failed_jobs) - {*seen.green, incident.line.workflow_path if seen.green else ""})
+        green = {*seen.green, incident.line.workflow_path} if seen.green else set()
+        red = sorted(set(incident.finding.failed_jobs) - green)
         found += [f"the job {job} is not green where it should be" for job in red]
     if _proof(scenario) is Proof.FIX_BRANCH and not seen.pulls:
         found.append("there is no pull request")
