@@ -20,6 +20,7 @@ from actions.gate.metrics import METRICS, metric_named
 from actions.gate.rows import Evaluation
 from app.domain.errors import Refused
 from app.domain.model import GateRules
+from app.healing import models_section
 from tests.actions.trials import CHALLENGER, CHAMPION, NOW, case, classes, evaluation, measured, scored
 
 TRIALS = 400
@@ -517,6 +518,10 @@ def test_the_report_is_json() -> None:
     assert told["champion"] == CHAMPION.number
     assert told["gates"][0]["name"] == "lineage"
     assert told["intervals"][0]["label"] == "all rows"
+
+
+def test_heal_yml_knows_the_metrics_of_the_gate() -> None:
+    assert set(models_section.METRICS) == set(METRICS)
 
 
 def test_the_p_value_and_the_interval_agree() -> None:
