@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import SequenceMatcher
 
 from actions.honesty import Allowed, dishonest
+from app.domain.changes import changes, split
 from app.domain.errors import Refused
 from app.domain.incident import FIX_BRANCHES, Incident
 from app.domain.outcome import Conclusion, Outcome
@@ -126,18 +126,15 @@ def restored(edit: FileEdit, now: str | None) -> FileEdit | None:
         return FileEdit(edit.path, now, edit.before)
     if now is None or edit.before is None or edit.after is None:
         return None
-    after, before, lines = _split(edit.after), _split(edit.before), _split(now)
-    unchanged = SequenceMatcher(a=after, b=lines, autojunk=False).get_matching_blocks()
-    for tag, start, end, old_start, old_end in reversed(
-        SequenceMatcher(a=after, b=before, autojunk=False).get_opcodes()
-    ):
+    after, before, lines = split(edit.after), split(edit.before), split(now)
+    unchanged = [(start, end, there) for tag, start, end, there, _ in changes(after, lines) if tag == "equal"]
+    for tag, start, end, old_start, old_end in reversed(changes(after, before)):
         if tag == "equal":
             continue
         low, high = max(0, start - 1), min(len(after), end + 1)
-        home = next((block for block in unchanged if block.a <= low and high <= block.a + block.size), None)
-        if home is None:
+        shift = next((there - first for first, last, there in unchanged if first <= low and high <= last), None)
+        if shift is None:
             return None
-        shift = home.b - home.a
         lines[start + shift : end + shift] = before[old_start:old_end]
     return FileEdit(edit.path, now, "".join(lines))
 
@@ -212,7 +209,3 @@ def _matches(pattern: str, path: str) -> bool:
     words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
     return re.fullmatch("".join(words.get(part, re.escape(part)) for part in parts), path) is not None
-
-
-def _split(text: str) -> list[str]:
-    return re.split(r"(?<=\n)", text)

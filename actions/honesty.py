@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from difflib import SequenceMatcher
 from enum import StrEnum
 from pathlib import PurePosixPath
 
 from actions.honest import marker, python, settings, shell, workflow
 from actions.honest.words import ASSERTION, CHECKS, CONDITION, SUPPRESSION
+from app.domain.changes import changes
 from app.domain.repair import FileEdit
 
 _TEST_PATH = re.compile(
@@ -104,7 +104,7 @@ def _in_structure(edit: FileEdit) -> tuple[int, str] | None:
 def _changed(edit: FileEdit) -> Iterator[tuple[int, str, bool]]:
     """Removed lines with their old number, then added ones with their new number."""
     old, new = (edit.before or "").split("\n"), (edit.after or "").split("\n")
-    for tag, old_from, old_to, new_from, new_to in SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes():
+    for tag, old_from, old_to, new_from, new_to in changes(old, new):
         if tag != "equal":
             yield from ((number + 1, old[number], False) for number in range(old_from, old_to))
             yield from ((number + 1, new[number], True) for number in range(new_from, new_to))

@@ -4,7 +4,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from difflib import SequenceMatcher
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -13,6 +12,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from actions.honest import shell
 from actions.honest.words import BLINDERS, LENIENT, STRICT
+from app.domain.changes import changes
 
 CHECKOUT = "actions/checkout"
 MOST_NODES = 20_000
@@ -278,7 +278,7 @@ class _Comparison:
 def _aligned(old: list[Any], new: list[Any]) -> Iterator[tuple[int | None, int | None]]:
     """Which step became which: equal ones first, then those between them, in their order."""
     told_old, told_new = ([json.dumps(step, sort_keys=True) for step in steps] for steps in (old, new))
-    for tag, a, b, c, d in SequenceMatcher(a=told_old, b=told_new, autojunk=False).get_opcodes():
+    for tag, a, b, c, d in changes(told_old, told_new):
         if tag == "equal":
             yield from zip(range(a, b), range(c, d), strict=True)
             continue

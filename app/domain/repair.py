@@ -1,13 +1,12 @@
 """A planned remedy, what it would change, and what became of it."""
 
-import difflib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from app.domain.changes import split, unified
 from app.domain.finding import Remedy
 from app.domain.outcome import Outcome
 
@@ -49,11 +48,6 @@ class Verb(StrEnum):
     SHADOW = "shadow"  # planned and never carried out: it is compared with what people do
 
 
-def _lines(text: str) -> list[str]:
-    """Lines with their ends, split at line feeds only: `str.splitlines` also splits at form feeds."""
-    return [line for line in re.split(r"(?<=\n)", text) if line]
-
-
 @dataclass(frozen=True, slots=True)
 class FileEdit:
     """One file, before and after. `before` is None for a new file, `after` None for a deleted one."""
@@ -64,10 +58,10 @@ class FileEdit:
 
     def diff(self) -> str:
         """Unified diff, as git writes it."""
-        old, new = _lines(self.before or ""), _lines(self.after or "")
+        old, new = split(self.before or ""), split(self.after or "")
         from_name = f"a/{self.path}" if self.before is not None else "/dev/null"
         to_name = f"b/{self.path}" if self.after is not None else "/dev/null"
-        diff = difflib.unified_diff(old, new, from_name, to_name)
+        diff = unified(old, new, from_name, to_name)
         return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in diff)
 
 
