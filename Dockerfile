@@ -30,7 +30,8 @@ FROM base AS worker
 USER root
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends bubblewrap \
- && rm -rf /var/lib/apt/lists/*
+ && rm -rf /var/lib/apt/lists/* \
+ && install -d -o heal -g heal -m 0700 /runs
 USER 10001:10001
 # `heal worker` ends when Celery or the poll does. The brackets keep grep from finding itself.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \

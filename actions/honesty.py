@@ -51,7 +51,7 @@ def dishonest(edits: Sequence[FileEdit], allow: frozenset[Allowed] = frozenset()
 def _trick(edit: FileEdit, allow: frozenset[Allowed]) -> tuple[int, str] | None:
     if edit.before == edit.after:
         return None
-    if _TEST_PATH.search(edit.path):
+    if _TEST_PATH.search(edit.path) and not edit.path.startswith(".github/workflows/"):
         if Allowed.QUARANTINE in allow and edit.path.endswith(".py"):
             return marker.tricks(edit.before, edit.after)
         return _first_line(edit), "belongs to the tests"

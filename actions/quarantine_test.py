@@ -126,6 +126,9 @@ class QuarantineTest:
             tools.forge.close_issue(int(data["ticket"]), "The quarantine was taken back.")
         return outcome
 
+    def lift(self, repair: Repair, forge: Forge, now: datetime) -> Plan:
+        return lift(repair, forge, now)
+
 
 def lift(repair: Repair, forge: Forge, now: datetime) -> Plan:
     """Whether the quarantine that `repair` brought is over, and what takes it back: the undo of the repair offers that.

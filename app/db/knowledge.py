@@ -116,6 +116,8 @@ def _further(track: Track, state: RepairState, at: datetime | None, proof: Mappi
     match state:
         case RepairState.PROVEN:
             return replace(track, proven=track.proven + 1, since_revert=track.since_revert + 1)
+        case RepairState.UNDONE if proof.get("lifted"):
+            return replace(track, proven=track.proven + 1)
         case RepairState.UNDONE if proof.get("proven"):
             return replace(track, failed=track.failed + 1, reverted_at=at, since_revert=0)
         case RepairState.AGREED:

@@ -376,6 +376,22 @@ class SqlLedger:
     def settle(self, repair: Repair, amounts: Amounts) -> None:
         settle(self._connection, repair.id, amounts)
 
+    def unfinished_repairs(self) -> frozenset[str]:
+        over = [state.value for state in FINAL]
+        return frozenset(self._connection.scalars(select(RepairRow.effect_key).where(RepairRow.state.not_in(over))))
+
+    def merged_repairs(self, repository_id: int) -> list[Repair]:
+        row, incident = RepairRow, IncidentRow
+        found = (
+            select(row)
+            .join(incident, incident.id == row.incident_id)
+            .where(
+                *(row.repository_id == repository_id, row.verb == Verb.APPLY.value),
+                *(row.state == RepairState.PROVEN.value, row.pull_number.is_not(None), incident.merged_at.is_not(None)),
+            )
+        )
+        return [repair_of(each) for each in self._connection.execute(found.order_by(row.id).limit(100))]
+
     def in_hand(self, repository_id: int) -> list[Repair]:
         lock = select(RepositoryRow.id).where(RepositoryRow.id == repository_id).with_for_update()
         self._connection.execute(lock)

@@ -21,6 +21,7 @@ from app.domain.event import (
     Pushed,
     RunFinished,
     SamplesReported,
+    Ticked,
 )
 from app.domain.finding import Clear, Finding, Remedy
 from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
@@ -35,6 +36,7 @@ from app.healing.gather import configuration, detectors_for, gather, out_of_time
 from app.healing.hold import Hold
 from app.healing.interpret import interpret
 from app.healing.kit import Kit
+from app.healing.lift import lift
 from app.healing.observe import take_in
 from app.ports.forge import Forge
 from app.ports.store import Ledger
@@ -140,6 +142,8 @@ def observed(kit: Kit, hold: Hold, *events: Observable, configured: Configured |
             return _finish(ledger, hold, note)
     forge = kit.app.forge(event.repository)
     configured = configured or configuration(kit, forge)
+    if isinstance(event, Ticked):
+        lift(kit, forge, event, configured.policy)
     detectors = detectors_for(kit.detectors.values(), event, configured.policy)
     looks = []
     for each in events:

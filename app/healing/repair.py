@@ -15,6 +15,7 @@ from app.healing.decide import climb, escalate, expected, move, take_back, tell,
 from app.healing.gather import configuration, moved_on
 from app.healing.hold import Hold
 from app.healing.kit import Kit
+from app.healing.lift import SCHEDULE
 from app.healing.metered import Meter
 from app.healing.tools import tools_for
 from app.healing.verify import look
@@ -285,7 +286,9 @@ def settle_undo(kit: Kit, hold: Hold, current: Repair, target: Repair, outcome: 
         state = RepairState.DONE if held else RepairState.SKIPPED
         ledger.save_repair(replace(current, outcome=outcome, state=state), due_at=None)
         if held:
-            ledger.save_repair(replace(target, state=RepairState.UNDONE), due_at=None)
+            lifted = {"lifted": True} if current.approved_by == SCHEDULE else {}
+            undone = replace(target, state=RepairState.UNDONE, proof={**target.proof, **lifted})
+            ledger.save_repair(undone, due_at=None)
             if target.outcome and target.outcome.data.get("pull"):
                 incident = replace(incident, pull_number=outcome.data.get("pull"))
         if incident.state is State.REPAIRING and incident.merged_at:

@@ -31,11 +31,26 @@ def sweep(kit: Kit, every_s: float) -> bool:
     kit.store.prune(older_than_s=_KEEP_BODIES_S)
     tick(kit)
     mourn(kit)
+    reap(kit)
     try:
         catch_up(kit)
     except HealError as error:
         log.warning("catch_up_postponed", error=str(error))
     return True
+
+
+def reap(kit: Kit) -> None:
+    """End what was started and belongs to no repair any more."""
+    if not kit.launchers:
+        return
+    with kit.store.begin() as ledger:
+        wanted = ledger.unfinished_repairs()
+    for launcher in kit.launchers.values():
+        try:
+            for handle in launcher.reap(wanted):
+                log.info("run_reaped", launcher=launcher.name, handle=handle)
+        except HealError as error:
+            log.warning("reaping_postponed", launcher=launcher.name, error=str(error))
 
 
 def tick(kit: Kit) -> None:

@@ -46,7 +46,7 @@ def tools_for(kit: Kit, hold: Hold, forge: Forge, incident: Incident, policy: Po
         repairs=record.repairs,
         again_at=max(again, default=None),
         others=others,
-        registry=kit.registry,
+        registry=kit.registry.only(incident.repository),
         launchers=kit.launchers,
         notifier=kit.notifier,
         workflow_check=kit.workflow_check,

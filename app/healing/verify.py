@@ -148,10 +148,15 @@ def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Observation
     """The jobs that failed passed on the fix commit, in the same workflow."""
     data = current.outcome.data if current.outcome else {}
     workflow = current.intent.workflow_path or incident.workflow_path
-    runs = [run for run in forge.runs(head_sha=str(data["head_sha"])) if run.workflow_path == workflow]
+    every = forge.runs(head_sha=str(data["head_sha"]))
+    runs = [run for run in every if workflow in ("", run.workflow_path)]
     waiting = [run for run in runs if run.status != "completed"]
     if waiting or not runs:
         return Observation(None, "the workflow has not finished on the fix branch", waiting[0] if waiting else None)
+    if not workflow:  # found without a run, in a file that was pushed: everything that runs there must pass
+        red = next((run for run in runs if run.conclusion in FAILED), None)
+        told = f"{red.name} failed on the fix branch" if red else "every workflow passed on the fix branch"
+        return Observation(red is None, told, red or runs[0])
     names = current.intent.jobs or incident.finding.failed_jobs
     looked_at = [(run, forge.jobs(run.id, run.attempt)) for run in runs]
     if not forge.jobs(current.intent.run_id, current.intent.attempt):

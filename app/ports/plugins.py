@@ -101,6 +101,15 @@ class Action(Protocol):
 
 
 @runtime_checkable
+class Lifts(Protocol):
+    """An action whose repair is meant for a while: its undo takes it back when the time is over."""
+
+    def lift(self, repair: Repair, forge: Forge, now: datetime) -> Plan:
+        """What would be taken back, after the merge; a `refusal` says why not yet. No side effect."""
+        ...
+
+
+@runtime_checkable
 class Looks(Protocol):
     """An action whose proof is `Proof.OWN`: it looks for itself."""
 

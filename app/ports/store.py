@@ -159,6 +159,14 @@ class Ledger(Protocol):
         """Write down what it has used, in place of what was reserved. Nothing told of a unit: nothing was used."""
         ...
 
+    def unfinished_repairs(self) -> frozenset[str]:
+        """The effect keys of all repairs, anywhere, that are not over."""
+        ...
+
+    def merged_repairs(self, repository_id: int) -> list[Repair]:
+        """Proven repairs whose pull request was merged, oldest first, at most 100."""
+        ...
+
     def in_hand(self, repository_id: int) -> list[Repair]:
         """Repairs that stand or are being carried out: begun, applied, or proven and not merged. The repository is
         locked until the end of the transaction: two begin one after the other."""

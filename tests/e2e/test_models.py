@@ -237,7 +237,6 @@ def test_a_workload_outlives_the_bot_and_what_it_made_is_promoted(bot: Stage, te
     assert len(list(runs.iterdir())) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="what repairs are given is not narrowed to the repository's own models yet")
 def test_a_repository_that_was_not_given_the_model_is_refused(
     bot: Stage, mlflow_server: Server, tmp_path: Path
 ) -> None:

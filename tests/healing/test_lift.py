@@ -1,0 +1,106 @@
+"""Repairs that are meant for a while, and proofs of what was found without a run."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from actions.lower_batch_size import LowerBatchSize
+from app.domain.event import Ticked
+from app.domain.incident import State
+from app.domain.repair import Intent, Plan, Repair, RepairState, Verb
+from app.domain.tenant import Sender
+from app.healing.verify import fix_branch
+from app.ports.forge import Forge
+from tests.healing.world import World
+
+
+class ForAWhile(LowerBatchSize):
+    """Whose time is over when it says so."""
+
+    refusal = "not yet"
+
+    def lift(self, repair: Repair, forge: Forge, now: datetime) -> Plan:
+        return Plan("Lift it", refusal=self.refusal)
+
+
+@pytest.fixture
+def lifting(world: World) -> tuple[World, ForAWhile]:
+    action = ForAWhile()
+    world.kit = replace(world.kit, actions={**world.kit.actions, action.kind: action})
+    world.merged_fix()
+    return world, action
+
+
+def tick(world: World) -> None:
+    world.arrive(
+        Ticked(
+            repository=world.forge.repository,
+            sender=Sender("heal"),
+            at=datetime.fromisoformat("2026-11-21T12:00:00+00:00"),
+        )
+    )
+    world.drain()
+
+
+def next_day(world: World) -> None:
+    from sqlalchemy import text
+
+    with world.engine.begin() as connection:
+        connection.execute(text("DELETE FROM turns"))
+
+
+def undos(world: World) -> list[Repair]:
+    return [each for each in world.repairs() if each.verb is Verb.UNDO]
+
+
+def test_what_holds_for_a_while_stands_until_its_time_is_over(lifting: tuple[World, ForAWhile]) -> None:
+    world, action = lifting
+    tick(world)
+    assert undos(world) == []
+    action.refusal = ""
+    tick(world)
+    assert undos(world) == []  # it is looked at once a day
+    next_day(world)
+    tick(world)
+    assert len(undos(world)) == 1
+    assert [pull.head_branch.endswith("-revert") for pull in world.forge.pulls.values()] == [False, True]
+    assert world.incident().state is State.HEALED
+
+
+def test_what_was_lifted_in_time_says_nothing_against_the_repair(lifting: tuple[World, ForAWhile]) -> None:
+    world, action = lifting
+    action.refusal = ""
+    tick(world)
+    assert world.repairs()[0].state is RepairState.UNDONE
+    with world.store.begin() as ledger:
+        (track,) = ledger.history(1, 1, 0).tracks.values()
+    assert (track.proven, track.failed, track.reverted_at) == (1, 0, None)
+
+
+def test_it_is_lifted_once(lifting: tuple[World, ForAWhile]) -> None:
+    world, action = lifting
+    action.refusal = ""
+    for _ in range(2):
+        next_day(world)
+        tick(world)
+    assert len(undos(world)) == 1
+
+
+@pytest.mark.parametrize(("ends", "proven"), [(["success", "success"], True), (["success", "failure"], False)])
+def test_what_was_found_without_a_run_is_proven_by_all_that_run_on_the_fix_branch(
+    world: World, ends: list[str], proven: bool
+) -> None:
+    world.project()
+    sha = world.forge.push("heal/x", {"a.txt": "1"})
+    for number, end in enumerate(ends):
+        path = f".github/workflows/w{number}.yml"
+        world.forge.add_run(head_sha=sha, head_branch="heal/x", conclusion=end, workflow_path=path)
+    world.fail()
+    world.drain()
+    incident: Any = replace(world.incident(), workflow_path="")
+    repair = replace(
+        world.repairs()[0], intent=Intent(), outcome=replace(world.repairs()[0].outcome, data={"head_sha": sha})
+    )
+    assert fix_branch(world.forge, incident, repair).proven is proven
