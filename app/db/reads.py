@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select
 from app.db.codec import finding_from_json
 from app.db.engine import reading
 from app.db.models import SqlModels
-from app.db.tables import DeliveryRow, IncidentRow, TimelineRow
+from app.db.tables import DeliveryRow, IncidentRow, RepairRow, TimelineRow
 from app.domain.delivery import DeliveryState
 from app.domain.evidence import Observed
 from app.domain.finding import Finding
@@ -22,6 +22,7 @@ AnySelect = Select[*tuple[Any, ...]]
 
 PAGE = 50
 TIMELINE = 500
+_REPAIRS = 50
 _WORDS = 8  # of a search; more would only make it slow
 
 
@@ -171,6 +172,15 @@ class Reads:
         rows = self._rows(wanted)
         lines = tuple(_incident_line(row) for row in rows[:limit])
         return IncidentPage(lines, lines[-1].id if len(rows) > limit else None)
+
+    def report(self, incident_id: int, kinds: Collection[str]) -> Mapping[str, Any] | None:
+        """The report of one of these kinds that the newest repair with one was planned on, or ended with."""
+        newest = select(RepairRow.plan, RepairRow.proof).where(RepairRow.incident_id == incident_id)
+        for row in self._rows(newest.order_by(RepairRow.id.desc()).limit(_REPAIRS)):
+            for told in (row.proof.get("report"), (row.plan or {}).get("report")):
+                if isinstance(told, dict) and told.get("kind") in kinds:
+                    return told
+        return None
 
     def counts(self) -> dict[State, int]:
         """How many incidents are in each state; a state without any is left out."""

@@ -157,6 +157,9 @@ def go_on(ledger: Ledger, incident: Incident, remedy: Remedy, policy: Policy) ->
     return move(ledger, incident, Signal.CONTINUED)
 
 
+_CHANGES = frozenset({"pull", "stands", "alias"})  # what an outcome names when something stands that can be taken back
+
+
 def standing(ledger: Ledger, incident: Incident) -> Repair | None:
     """The newest repair that left a change standing (a pull request, an alias, a run) and was not taken back."""
     repairs = ledger.repairs_of(incident.id)
@@ -168,7 +171,7 @@ def standing(ledger: Ledger, incident: Incident) -> Repair | None:
             if repair.verb is Verb.APPLY
             and repair.id not in undone
             and repair.outcome is not None
-            and (repair.outcome.data.get("pull") or repair.outcome.data.get("stands"))
+            and not _CHANGES.isdisjoint(name for name, value in repair.outcome.data.items() if value)
         ),
         None,
     )

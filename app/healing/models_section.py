@@ -182,6 +182,7 @@ InputValue = Annotated[
     WithJsonSchema({"type": ["string", "number", "boolean"], "maxLength": 1_000}),
 ]
 Margin = Annotated[float, Field(ge=0, le=1_000_000)]
+LeastMargin = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class RetrainSection(_Section):
@@ -239,9 +240,9 @@ class GateSection(_Section):
     """The confidence of all intervals."""
     coverage: Annotated[float, Field(gt=0, le=1)] | None = None
     """The share of rows that must have a label."""
-    segment_margin: Margin | None = None
+    segment_margin: LeastMargin | None = None
     """By how much no segment may be worse."""
-    calibration_margin: Margin | None = None
+    calibration_margin: LeastMargin | None = None
     """By how much calibration may be worse."""
     cooldown: Annotated[Duration, Field(le=30 * DAY_S)] | None = None
     """Rest after the last promotion."""

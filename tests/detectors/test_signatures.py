@@ -193,7 +193,7 @@ def test_signatures_of_one_kind_agree_on_their_detector():
 
 def test_a_good_signature_is_read():
     signature = parse_signature("disk", GOOD)
-    assert (signature.name, signature.kind, signature.ladder[0].action) == ("disk", "disk_full", "open_issue")
+    assert (signature.name, signature.kind, signature.ladder[0].action) == ("disk", "disk_full", "free_disk")
 
 
 @pytest.mark.parametrize(

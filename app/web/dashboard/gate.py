@@ -4,15 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
-
-from app.db.engine import reading
-from app.db.reads import Reads
-from app.db.tables import RepairRow
-from app.domain.interval import GATE, Interval, Scale, intervals_of, scale, signed
+from app.domain.interval import Interval, Scale, intervals_of, scale, signed
 
 WIDTH, ROW, EDGE = 320, 40, 8
-_LOOKED_AT = 20  # the newest repairs of an incident
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +31,6 @@ class Drawing:
     ticks: tuple[tuple[float, str], ...]
     width: int
     height: int
-
-
-def gate_of(reads: Reads, incident_id: int) -> Mapping[str, Any] | None:
-    """The report of the incident's newest repair that was judged by a gate; None if none was."""
-    wanted = select(RepairRow.plan).where(RepairRow.incident_id == incident_id).order_by(RepairRow.id.desc())
-    with reading(reads._engine) as connection:  # a method of Reads may take this query over
-        plans = connection.scalars(wanted.limit(_LOOKED_AT)).all()
-    reports = (plan.get("report") for plan in plans if isinstance(plan, dict))
-    return next((told for told in reports if isinstance(told, dict) and told.get("kind") == GATE), None)
 
 
 def drawing_of(report: Mapping[str, Any]) -> Drawing | None:

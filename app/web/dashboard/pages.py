@@ -22,8 +22,9 @@ from starlette.types import ExceptionHandler
 from app.db.reads import Reads
 from app.domain.errors import Transient
 from app.domain.incident import State
+from app.domain.interval import GATE
 from app.web.dashboard.drift import DRAWN, drift_of
-from app.web.dashboard.gate import drawing_of, gate_of
+from app.web.dashboard.gate import drawing_of
 from app.web.dashboard.live import Changes
 from app.web.dashboard.security import SECURITY_HEADERS
 
@@ -195,7 +196,7 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
         detail = reads.incident(number) if number is not None else None
         if detail is None:
             raise HTTPException(404)
-        gated = number is not None and gate_of(reads, number) is not None
+        gated = number is not None and reads.report(number, (GATE,)) is not None
         line, finding = detail.line, detail.finding
         return _render(environment, request, "incident.html", detail=detail, line=line, finding=finding, gated=gated)
 
@@ -209,7 +210,7 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
 
     def gate(request: Request) -> Response:
         number = _identity(request.path_params["number"])
-        report = gate_of(reads, number) if number is not None else None
+        report = reads.report(number, (GATE,)) if number is not None else None
         if report is None:
             raise HTTPException(404)
         drawing = drawing_of(report)
