@@ -38,6 +38,7 @@ from app.healing.interpret import interpret
 from app.healing.kit import Kit
 from app.healing.lift import lift
 from app.healing.observe import take_in
+from app.healing.reconsider import reconsider
 from app.ports.forge import Forge
 from app.ports.store import Ledger
 
@@ -144,6 +145,7 @@ def observed(kit: Kit, hold: Hold, *events: Observable, configured: Configured |
     configured = configured or configuration(kit, forge)
     if isinstance(event, Ticked):
         lift(kit, forge, event, configured.policy)
+        reconsider(kit, forge, event.repository.id, configured.policy)
     detectors = detectors_for(kit.detectors.values(), event, configured.policy)
     looks = []
     for each in events:

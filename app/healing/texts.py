@@ -33,7 +33,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from app.domain.evidence import Annotation
 from app.domain.finding import EvidenceLine, Severity
 from app.domain.incident import Incident, State
-from app.domain.interval import drawn
+from app.domain.interval import BENCHMARK, drawn
 from app.domain.outcome import Conclusion
 from app.domain.policy import CONFIG_PATH, ISSUE
 from app.domain.repair import FileEdit, Plan, Repair, RepairState
@@ -80,7 +80,7 @@ def check_text(records: Sequence[Record], *, dashboard_url: str) -> CheckText:
         title=_check_title(ordered),
         summary=_render("check_summary.md.j2", records=shown, more=len(ordered) - len(shown), url=dashboard_url),
         text=_check_body(shown),
-        conclusion=_check_conclusion(states),
+        conclusion=_check_conclusion(states, regressed=any(_regressed(record) for record in records)),
         annotations=tuple(_annotations(shown))[:_MOST_ANNOTATIONS],
         buttons=_buttons(asked, ordered),
         details_url=_incident_url(ordered[0].incident, dashboard_url) if ordered else dashboard_url,
@@ -212,11 +212,13 @@ def _check_body(records: Sequence[Record]) -> str:
     return "\n---\n\n".join(sections)
 
 
-def _check_conclusion(states: set[State]) -> Conclusion | None:
+def _check_conclusion(states: set[State], *, regressed: bool = False) -> Conclusion | None:
     if State.AWAITING_APPROVAL in states:
         return Conclusion.ACTION_REQUIRED
     if states & _UNDER_WAY:
         return None
+    if regressed:
+        return Conclusion.FAILURE
     return Conclusion.SUCCESS if states and states <= _WELL else Conclusion.NEUTRAL
 
 
@@ -252,6 +254,17 @@ def _annotations(records: Iterable[Record]) -> Iterable[Annotation]:
 
 def _latest(record: Record, *kinds: str) -> Mapping[str, Any] | None:
     return next((entry.data for entry in reversed(record.timeline) if entry.kind in kinds), None)
+
+
+def _measured(record: Record) -> Mapping[str, Any] | None:
+    """What a benchmark showed, if the last repair that was looked at was one."""
+    report = (_latest(record, "proven", "disproven") or {}).get("report")
+    return report if isinstance(report, Mapping) and report.get("kind") == BENCHMARK else None
+
+
+def _regressed(record: Record) -> bool:
+    measured = _measured(record)
+    return record.incident.state is State.ESCALATED and measured is not None and measured.get("open") is False
 
 
 def _attempts(record: Record) -> list[dict[str, str]]:
@@ -395,6 +408,7 @@ _ENVIRONMENT.globals |= {
     "count": _count,
     "incident_url": _incident_url,
     "latest": _latest,
+    "measured": _measured,
     "link": _link,
     "plan_of": _plan,
     "State": State,

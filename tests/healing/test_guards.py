@@ -2,21 +2,28 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from sqlalchemy import select, update
 
+from app.db.engine import writing
+from app.db.tables import RepairRow, TimelineRow
 from app.domain.budget import Unit
+from app.domain.event import Ticked
 from app.domain.finding import Remedy
 from app.domain.incident import Incident, State
 from app.domain.outcome import Conclusion, Outcome
 from app.domain.policy import History
-from app.domain.repair import Look, Plan, Proof, Repair, RepairState
+from app.domain.repair import Look, Plan, Proof, Repair, RepairState, Verb
+from app.domain.tenant import Sender
 from app.ports.plugins import Tools
 from app.ports.queue import Work
 from tests.healing.world import AUTO, OUT_OF_MEMORY, TRAIN_YAML, World
 
+NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 FIXED = TRAIN_YAML.replace("4096", "2048").replace("steps: 1", "steps: 2")
 OTHER_LINE = "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB"
 
@@ -263,3 +270,51 @@ def test_a_bolder_mode_is_suggested_once_it_has_been_earned(world: World) -> Non
     assert world.incident().state is State.HEALED
     (suggested,) = [entry for entry in world.record().timeline if entry.kind == "suggested"]
     assert suggested.data["action"] == "lower_batch_size"
+
+
+def test_what_a_limit_has_stopped_is_decided_again_when_it_has_let_go(world: World) -> None:
+    world.project(f"{AUTO}limits: {{attempts_per_fingerprint: 1}}\n")
+    world.on_fix_branch("failure")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    assert world.incident().state is State.OBSERVED
+    tick(world)
+    assert world.incident().state is State.OBSERVED
+    a_day_passes(world)
+    tick(world)
+    tried = [each for each in world.repairs() if each.verb is Verb.APPLY and each.begun_at]
+    assert [dict(each.remedy.params) for each in tried] == [{"factor": 2}, {"factor": 4}]
+    assert "reconsidered" in world.kinds()
+
+
+def test_what_a_person_or_a_mode_has_stopped_is_not_decided_again_by_itself(world: World) -> None:
+    world.project("version: 1\nmode: observe\n")
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    a_day_passes(world)
+    tick(world)
+    assert "reconsidered" not in world.kinds()
+
+
+def tick(world: World) -> None:
+    world.arrive(Ticked(repository=world.forge.repository, sender=Sender("heal"), at=NOON))
+    world.drain()
+
+
+def a_day_passes(world: World) -> None:
+    """All that the limits count was a day earlier, and so was their end."""
+    day = timedelta(days=1, minutes=1)
+    with writing(world.engine) as connection:
+        for row in connection.execute(select(RepairRow.id, RepairRow.intended_at)).all():
+            connection.execute(
+                update(RepairRow).where(RepairRow.id == row.id).values(intended_at=row.intended_at - day)
+            )
+        for entry in connection.execute(select(TimelineRow.id, TimelineRow.data).where(TimelineRow.kind == "decided")):
+            trace = [
+                {**check, "resets_at": (datetime.fromisoformat(check["resets_at"]) - day).isoformat()}
+                if check["resets_at"]
+                else check
+                for check in entry.data["trace"]
+            ]
+            changed = update(TimelineRow).where(TimelineRow.id == entry.id)
+            connection.execute(changed.values(data={**entry.data, "trace": trace}))

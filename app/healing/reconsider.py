@@ -1,0 +1,44 @@
+"""Decide again on what only a limit has stopped, when the limit has let go."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from app.domain.incident import Signal, State
+from app.domain.policy import Policy
+from app.healing.decide import move, next_rung
+from app.healing.gather import moved_on
+from app.healing.kit import Kit
+from app.ports.forge import Forge
+from app.ports.store import Record
+
+MOST = 20
+
+
+def reconsider(kit: Kit, forge: Forge, repository_id: int, policy: Policy) -> None:
+    """The newest incidents of the repository that a budget, a breaker or a limit in time has stopped."""
+    with kit.store.begin() as ledger:
+        left = [each for each in ledger.incidents_at(repository_id) if each.state is State.OBSERVED]
+        now = ledger.now()
+        due = [each for each in left[-MOST:] if lets_go(ledger.record(each.id), now)]
+    for incident in due:
+        stale = moved_on(forge, incident.branch, incident.head_sha)
+        if stale:
+            continue
+        with kit.store.begin() as ledger:
+            fresh = ledger.incident(incident.id)
+            if fresh.state is State.OBSERVED:
+                ledger.note(fresh.id, "reconsidered", {})
+                next_rung(ledger, move(ledger, fresh, Signal.RETRIED), policy)
+
+
+def lets_go(record: Record, now: datetime) -> bool:
+    """Every rule that stopped the last decision has said until when, and that has passed."""
+    decided = [entry for entry in record.timeline if entry.kind == "decided"]
+    stopped = [check for check in decided[-1].data.get("trace", ()) if not check["passed"]] if decided else []
+    return bool(stopped) and all(_past(check, now) for check in stopped)
+
+
+def _past(check: Mapping[str, Any], now: datetime) -> bool:
+    until = check.get("resets_at")
+    return isinstance(until, str) and datetime.fromisoformat(until) <= now
