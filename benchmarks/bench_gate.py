@@ -47,7 +47,9 @@ def pair_of(metric: str, found: tuple[dict[str, Any], dict[str, Any]], grouped: 
 
 
 def share(hits: int, trials: int) -> dict[str, float]:
-    return {"share": round(hits / trials, 4), "standard_error": round(math.sqrt(max(hits, 1)) / trials, 4)}
+    seen = min(max(hits, 1), trials - 1)  # none and all have an error, too
+    error = math.sqrt(seen * (trials - seen) / trials) / trials
+    return {"share": round(hits / trials, 4), "standard_error": round(error, 4)}
 
 
 def seeded(section: str, *numbers: int) -> np.random.Generator:
