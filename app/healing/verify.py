@@ -150,7 +150,12 @@ def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Observation
     workflow = current.intent.workflow_path or incident.workflow_path
     every = forge.runs(head_sha=str(data["head_sha"]))
     runs = [run for run in every if workflow in ("", run.workflow_path)]
-    waiting = [run for run in runs if run.status != "completed"]
+    waiting = [run for run in every if run.status != "completed"]
+    unread = bool(workflow and current.intent.run_id) and not forge.jobs(current.intent.run_id, current.intent.attempt)
+    if unread and not runs and every and not waiting:
+        # a push makes a failed run of each workflow file that cannot be read, whatever starts it otherwise
+        return Observation(True, f"GitHub reads {workflow} again: no run of it failed on the fix branch", every[0])
+    waiting = [run for run in waiting if run in runs]
     if waiting or not runs:
         return Observation(None, "the workflow has not finished on the fix branch", waiting[0] if waiting else None)
     if not workflow:  # found without a run, in a file that was pushed: everything that runs there must pass
@@ -159,7 +164,7 @@ def fix_branch(forge: Forge, incident: Incident, current: Repair) -> Observation
         return Observation(red is None, told, red or runs[0])
     names = current.intent.jobs or incident.finding.failed_jobs
     looked_at = [(run, forge.jobs(run.id, run.attempt)) for run in runs]
-    if not forge.jobs(current.intent.run_id, current.intent.attempt):
+    if unread:
         # what could not be read had no jobs by whose names it could be proven: all that run now must pass
         names = tuple(sorted({job.name for _, jobs in looked_at for job in jobs if job.conclusion != "skipped"}))
         if not names:
