@@ -34,6 +34,7 @@ from app.domain.evidence import Annotation
 from app.domain.finding import EvidenceLine, Severity
 from app.domain.incident import Incident, State
 from app.domain.interval import BENCHMARK, drawn
+from app.domain.knowledge import LAST_RESORTS
 from app.domain.outcome import Conclusion
 from app.domain.policy import CONFIG_PATH, ISSUE
 from app.domain.repair import FileEdit, Plan, Repair, RepairState
@@ -407,6 +408,7 @@ _ENVIRONMENT.globals |= {
     "attempts": _attempts,
     "count": _count,
     "incident_url": _incident_url,
+    "LAST_RESORTS": LAST_RESORTS,
     "latest": _latest,
     "measured": _measured,
     "link": _link,

@@ -258,6 +258,17 @@ def test_every_state_has_words() -> None:
         assert texts.comment_text(told, MARK, DASHBOARD).endswith(f"{MARK}\n")
 
 
+def test_an_issue_denies_no_repair_that_there_is() -> None:
+    def told(*ladder: Remedy) -> str:
+        mine = record(State.ESCALATED)
+        finding = replace(mine.incident.finding, ladder=ladder)
+        return texts.issue_text(replace(mine, incident=replace(mine.incident, finding=finding)), MARK)[1]
+
+    denied = "no repair of this cause is known to be safe"
+    assert denied in told(Remedy("notify", {"channel": "team"}), Remedy("open_issue"))
+    assert denied not in told(Remedy("update_workflow"), Remedy("open_issue"))  # whose patch may stand above
+
+
 def test_a_proof_of_an_earlier_repair_does_not_prove_the_present_one() -> None:
     told = record(State.VERIFYING, ("proven", PROVEN), ("applied", {"title": "Again", "action": "lower_batch_size"}))
     assert "waiting for" in texts.pull_text(told, REPAIR, PLAN, DASHBOARD)[1]
@@ -434,7 +445,10 @@ def test_templates_mark_only_our_own_macros_as_rendered() -> None:
         ({}, ""),
         ({"runs": 1, "healed_by": "", "pull": None}, "Seen in 1 run before this one."),
         ({"runs": 3, "healed_by": "rerun_failed_jobs", "pull": None}, "last healed by `rerun_failed_jobs`."),
-        ({"runs": 3, "healed_by": "lower_batch_size", "pull": 12}, "last healed by `lower_batch_size` (pull request 12)."),
+        (
+            {"runs": 3, "healed_by": "lower_batch_size", "pull": 12},
+            "last healed by `lower_batch_size` (pull request 12).",
+        ),
     ],
 )
 def test_what_helped_before_is_told(before: dict[str, Any], told: str) -> None:
