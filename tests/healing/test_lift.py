@@ -104,3 +104,35 @@ def test_what_was_found_without_a_run_is_proven_by_all_that_run_on_the_fix_branc
         world.repairs()[0], intent=Intent(), outcome=replace(world.repairs()[0].outcome, data={"head_sha": sha})
     )
     assert fix_branch(world.forge, incident, repair).proven is proven
+
+
+def without_jobs(world: World, others: dict[str, str]) -> bool | None:
+    """Whether a repair of a workflow file that could not be read is proven by these runs on its fix branch."""
+    world.project()
+    unread = world.forge.add_run(head_sha=world.forge.branches["main"], head_branch="main", jobs=[])
+    sha = world.forge.push("heal/x", {"a.txt": "1"})
+    for path, end in others.items():
+        job = world.forge.job("lint", end)
+        world.forge.add_run(head_sha=sha, head_branch="heal/x", conclusion=end, workflow_path=path, jobs=[job])
+    world.fail()
+    world.drain()
+    first = world.repairs()[0]
+    intent = Intent(run_id=unread.id, attempt=1, workflow_path=unread.workflow_path, jobs=("CI",))
+    repair = replace(first, intent=intent, outcome=replace(first.outcome, data={"head_sha": sha}))
+    return fix_branch(world.forge, world.incident(), repair).proven
+
+
+@pytest.mark.parametrize(
+    ("others", "proven"),
+    [
+        ({}, None),
+        ({".github/workflows/lint.yml": "success"}, True),
+        ({".github/workflows/lint.yml": "failure"}, True),  # another matter
+        ({".github/workflows/ci.yml": "success"}, True),
+        ({".github/workflows/ci.yml": "failure"}, False),
+    ],
+)
+def test_a_workflow_that_could_not_be_read_is_proven_when_github_reads_it(
+    world: World, others: dict[str, str], proven: bool | None
+) -> None:
+    assert without_jobs(world, others) is proven
