@@ -22,7 +22,7 @@ from app.domain.outcome import FAILED, Conclusion, Outcome
 from app.domain.repair import FileEdit, Plan, Proof, Repair, RepairState, Verb
 from app.ports.forge import Forge, RunInfo
 from app.ports.plugins import Tools
-from app.security.markdown import code_span
+from app.security.markdown import code_span, inline
 
 ALLOW = frozenset({Allowed.QUARANTINE})
 LABELS = ("heal", "flaky test")
@@ -394,9 +394,9 @@ def _owns(pattern: str, path: str) -> bool:
 def _ticket_text(plan: Plan) -> str:
     path = plan.edits[0].path
     return (
-        f"{code_span(plan.why)}\n\n"
+        f"{inline(plan.why, 1_000)}.\n\n"
         f"A pull request marks it in {code_span(path)}. Please find out why it flakes, mend it, and remove the marker. "
-        "The quarantine is lifted by a pull request when its day has come.\n"
+        f"When its day has come, or {STREAK} runs in a row show that it passed, a pull request lifts the quarantine.\n"
     )
 
 

@@ -15,7 +15,7 @@ from app.domain.outcome import Conclusion, Outcome
 from app.domain.repair import FileEdit, Plan, Repair
 from app.ports.plugins import Tools
 from app.ports.workflows import Fault, WorkflowCheck
-from app.security.markdown import code_block
+from app.security.markdown import code_block, inline
 from app.security.masking import mask
 
 ALLOW = frozenset({Allowed.WORKFLOWS})
@@ -133,12 +133,13 @@ def _patch(plan: Plan) -> str:
     block = code_block(diff, language="diff", limit=_DIFF_LIMIT, line_limit=_DIFF_LIMIT)
     unix = diff.replace("\r\n", "\n")
     windows = " --ignore-whitespace" if unix != diff else ""
-    intro = "The bot knows a repair, and may not write workflow files here."
+    told = ": ".join(part for part in (plan.title, plan.why) if part)
+    risk = f" Risk: {inline(mask(plan.risk), 600)}." if plan.risk else ""
+    intro = f"{inline(mask(told), 1_000)}.{risk}\n\nThe bot may not write workflow files here."
     if mask(diff) != diff or unix.strip("\n") not in block:
         files = ", ".join(f"`{edit.path}`" for edit in plan.edits if "`" not in edit.path)
-        return (
-            f"### A repair\n\n{intro} It changes {files} and holds text that is not shown, so it is not given here.\n"
-        )
+        hidden = f"The patch changes {files} and holds text that is not shown, so it is not given here."
+        return f"### A repair\n\n{intro} {hidden}\n"
     return (
         f"### A repair\n\n{intro} Save this as `heal.patch` and run `git apply{windows} heal.patch`, or grant the App "
         f"*Workflows: write* and use `/heal retry`.\n\n{block}\n"

@@ -15,6 +15,7 @@ from app.domain.errors import Malformed
 from app.domain.outcome import Conclusion
 from app.domain.policy import Policy
 from app.ports.workflows import Fault
+from app.security.markdown import inline
 from tests.actions.stage import WORKFLOW, Stage, crash_everywhere
 from tests.actions.workflows import Judge, failed
 
@@ -452,6 +453,7 @@ def test_without_the_permission_the_patch_is_posted_and_survives_a_crash() -> No
     assert outcome.title.startswith(f"the patch is in issue #{issue.number}")
     assert "git apply heal.patch" in issue.body
     assert plan.diff().strip() in issue.body
+    assert inline(f"{plan.title}: {plan.why}", 1_000) in issue.body  # why, for whom only the issue tells of it
     assert not at.forge.pulls
 
 
