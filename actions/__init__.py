@@ -1,6 +1,7 @@
 """The repairs that ship with the product."""
 
 from actions.add_dependency import AddDependency
+from actions.benchmark_model import BenchmarkModel
 from actions.bump_dependency import BumpDependency
 from actions.clear_cache import ClearCache
 from actions.free_disk import FreeDisk
@@ -28,6 +29,7 @@ BUILTIN: tuple[Action, ...] = (
     BumpDependency(),
     AddDependency(),
     RetrainModel(),
+    BenchmarkModel(),
     PromoteModel(),
     RollBackModel(),
     UpdateWorkflow(),

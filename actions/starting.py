@@ -46,7 +46,7 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What is started, what it is called ("the training"), where heal.yml says so (`key`) and bounds its time (`limit`).
+    """What is started, what it is called ("the training"), where heal.yml says so (`key`) and how long (`limit`).
 
     Its note lies on the shelf at `notes/<effect key>`; of those with one `name` one runs at a time. `settings` are more
     of a workload's; `offered` are inputs that a workflow is given only if it declares them, as it is with HEAL_ID.

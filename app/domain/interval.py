@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-GATE = "gate"  # the kind of report that has intervals
+GATE, BENCHMARK = "gate", "benchmark"  # the kinds of reports that have intervals
+DRAWN = (GATE, BENCHMARK)
+_VERDICTS = {GATE: ("passed", "CLOSED"), BENCHMARK: ("held", "WORSE")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,13 @@ def drawn(report: Mapping[str, Any], width: int = 40, most: int = 20) -> str:
     `●` is the gain, `├` and `┤` end its interval, `╎` is no difference, `┊` the bound where it is another.
     """
     intervals = intervals_of(report)
-    if report.get("kind") != GATE or not intervals:
+    verdicts = _VERDICTS.get(str(report.get("kind")))
+    if verdicts is None or not intervals:
         return ""
     shown = intervals[:most]
     over = scale(shown)
     names = max(len(_cut(each.label)) for each in shown)
-    lines = [_line(each, over, names, width) for each in shown]
+    lines = [_line(each, over, names, width, verdicts) for each in shown]
     if len(intervals) > most:
         lines.append(f"and {len(intervals) - most} more")
     ends = signed(over.low), signed(over.high)
@@ -111,7 +114,7 @@ def _cut(label: str) -> str:
     return flat if len(flat) <= 28 else f"{flat[:27]}…"
 
 
-def _line(each: Interval, over: Scale, names: int, width: int) -> str:
+def _line(each: Interval, over: Scale, names: int, width: int, verdicts: tuple[str, str]) -> str:
     cells = [" "] * width
 
     def at(value: float) -> int:
@@ -124,6 +127,6 @@ def _line(each: Interval, over: Scale, names: int, width: int) -> str:
         cells[at(each.bound)] = "┊"
     cells[at(each.low)], cells[at(each.high)] = "├", "┤"
     cells[at(each.value)] = "●"
-    verdict = "passed" if each.passed else "CLOSED"
+    verdict = verdicts[0 if each.passed else 1]
     told = f"{signed(each.value)} ({signed(each.low)} to {signed(each.high)})"
     return f"{_cut(each.label):<{names}} {''.join(cells)} {told} {verdict}"

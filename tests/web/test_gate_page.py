@@ -148,3 +148,39 @@ def test_marks_stand_at_round_numbers_and_hold_zero(size: float) -> None:
 )
 def test_a_gain_is_told_with_its_sign_to_three_figures(value: float, words: str) -> None:
     assert signed(value) == words
+
+
+# --- a benchmark
+
+
+BENCHMARK: dict[str, Any] = {
+    "kind": "benchmark",
+    "title": "bench.yml on h100-8",
+    "open": False,
+    "confidence": 0.95,
+    "rows": 60,
+    "runs": 8,
+    "gates": [{"name": "rows", "passed": False, "says": "rows got 31 % worse.", "missing": ""}],
+    "intervals": [
+        {"label": "<b>", "value": -0.31, "low": -0.38, "high": -0.24, "bound": -0.05, "passed": False, "rows": 30},
+        {"label": "b", "value": 0.01, "low": -0.02, "high": 0.04, "bound": -0.05, "passed": True, "rows": 30},
+    ],
+}
+
+
+def test_what_a_benchmark_showed_is_a_page_of_its_own_words(site: TestClient, engine: Engine) -> None:
+    with writing(engine) as connection:
+        add_gate(connection, INCIDENT, BENCHMARK)
+    text = page(site)
+    assert "Benchmark: bench.yml on h100-8" in text
+    assert "60 samples; 8 runs were known" in text
+    assert "&lt;b&gt;: −0.310, −0.380 to −0.240, worse." in text
+    assert "closed the gate" not in text
+    assert "new version" not in text
+
+
+def test_a_benchmark_is_drawn_as_text_with_its_own_verdicts() -> None:
+    first, second, _ = drawn(BENCHMARK).splitlines()
+    assert first.endswith("WORSE")
+    assert first.index("┤") < first.index("┊") < first.index("╎")
+    assert second.endswith("held")

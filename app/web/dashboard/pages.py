@@ -22,7 +22,7 @@ from starlette.types import ExceptionHandler
 from app.db.reads import Reads
 from app.domain.errors import Transient
 from app.domain.incident import State
-from app.domain.interval import GATE
+from app.domain.interval import DRAWN as REPORTS
 from app.web.dashboard.drift import DRAWN, drift_of
 from app.web.dashboard.gate import drawing_of
 from app.web.dashboard.live import Changes
@@ -196,7 +196,7 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
         detail = reads.incident(number) if number is not None else None
         if detail is None:
             raise HTTPException(404)
-        gated = number is not None and reads.report(number, (GATE,)) is not None
+        gated = number is not None and reads.report(number, REPORTS) is not None
         line, finding = detail.line, detail.finding
         return _render(environment, request, "incident.html", detail=detail, line=line, finding=finding, gated=gated)
 
@@ -210,7 +210,7 @@ def routes(reads: Reads, *, forge_web_url: str, version: str, changes: Changes |
 
     def gate(request: Request) -> Response:
         number = _identity(request.path_params["number"])
-        report = reads.report(number, (GATE,)) if number is not None else None
+        report = reads.report(number, REPORTS) if number is not None else None
         if report is None:
             raise HTTPException(404)
         drawing = drawing_of(report)
