@@ -1,4 +1,4 @@
-"""Train a model anew: by the team's own workflow, or by a workload that comes with the bot."""
+"""Train a model anew: by the team's own workflow, or by a workload beside the bot."""
 # ruff: noqa: ARG002 - every action takes what the protocol hands it
 
 import json

@@ -37,7 +37,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Retrain:
-    """How a model is trained anew: by the team's own workflow, or by a bundled workload on a launcher.
+    """How a model is trained anew: by the team's own workflow, or by a workload on a launcher.
 
     `inputs` are the workflow's inputs or the workload's settings. `ref` "": the default branch.
     """

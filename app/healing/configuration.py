@@ -127,7 +127,7 @@ class LimitsSection(_Section):
     content_calls_per_hour: Annotated[int, Field(ge=0, le=500)] | None = None
     """Calls that create what people are told of: pull requests, issues, comments, commits."""
     gpu_minutes_per_day: Annotated[int, Field(ge=0, le=100_000)] | None = None
-    """GPU minutes of trainings and benchmarks that are started here."""
+    """GPU minutes of workloads that run beside the bot."""
     money_per_month: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     """What trainings and benchmarks may cost in 30 days, where they tell a cost."""
     breaker_after: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -144,7 +144,7 @@ class ProtectedSection(_Section):
     branches: tuple[Glob, ...] = Field(default=(), max_length=100)
     """Branches that no fix pull request targets; `*` matches any characters, also `/`."""
     paths: tuple[Glob, ...] = Field(default=(), max_length=100)
-    """Paths that no fix changes; `**` matches any directories. Workflows and CODEOWNERS are always protected."""
+    """Paths that no fix changes; `**` matches any directories. `.github/**` and CODEOWNERS are always protected."""
 
 
 class HealFile(_Section):
@@ -159,7 +159,7 @@ class HealFile(_Section):
     detectors: dict[str, Annotated[DetectorRule, BeforeValidator(_rule)]] = Field(default_factory=dict)
     """Modes of single detectors, in place of `mode`."""
     actions: dict[str, Mode] = Field(default_factory=dict)
-    """Modes of single actions, in place of `mode`. Where detector and action are named, the quieter is in force."""
+    """Modes of single actions, and of `revert_repair`. Where detector and action are named, the quieter is in force."""
     limits: LimitsSection = LimitsSection()
     protected: ProtectedSection = ProtectedSection()
     min_confidence: Confidence | None = None

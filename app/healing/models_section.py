@@ -186,7 +186,7 @@ LeastMargin = Annotated[float, Field(gt=0, le=1_000_000)]
 
 
 class RetrainSection(_Section):
-    """How the model is trained anew: by a workflow of the repository, or by a workload that comes with the bot."""
+    """How the model is trained anew: by a workflow of the repository, or by a workload."""
 
     workflow: WorkflowFile | None = None
     """The file in .github/workflows that trains and registers the model; it needs `on: workflow_dispatch`."""
