@@ -105,6 +105,11 @@ def test_every_plugin_has_a_page(plugin: Any) -> None:
     assert (DOCS / "plugins" / f"{plugin.kind}.md").exists()
 
 
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda plugin: plugin.kind)
+def test_the_readme_leads_to_every_plugin(plugin: Any) -> None:
+    assert f"](docs/plugins/{plugin.kind}.md)" in (ROOT / "README.md").read_text()
+
+
 @pytest.mark.parametrize("event", sorted({event for event, _ in webhook._READERS}))
 def test_every_event_that_is_acted_on_is_told(event: str) -> None:
     assert event in _rows(DOCS / "reference/events.md")
