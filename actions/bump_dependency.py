@@ -9,11 +9,12 @@ from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from pydantic import BaseModel, ConfigDict
 
 from actions import fix_pull_request
-from actions.manifests import Line, Manifest, Tree, Unit, manifests, python_of, read
+from actions.job_log import STAMP, lines_of
+from actions.manifests import Line, Manifest, Tree, Unit, is_version, manifests, python_of, read
 from actions.moves import RISK, moved, moved_in, offered, proven, said_by
 from actions.relocking import Lock, locks_of, pinned, renewed
 from actions.rivals import rival, spelled
@@ -28,7 +29,6 @@ from app.ports.plugins import Tools
 TITLE = "Move to a version that exists"
 SAFE = "Move to a version without the known vulnerability"
 MOST_COMBINATIONS = 12
-MOST_LOG_BYTES = 8 << 20
 MOST_RAISED = 20
 
 # A row of pip-audit's table, also as Markdown: name, version, advisory, versions in which it is fixed.
@@ -36,7 +36,6 @@ _AUDITED = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]{0,100}) (?P<version>\d[\w.!+-]{0,60}) (?P<id>(?:PYSEC|GHSA|CVE)-[\w-]{4,40})"
     r"(?P<fixed>(?: [\w.!+-]{1,60},?){0,20})"
 )
-_STAMP = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT[\d:.]{8,20}Z ")
 
 
 class BumpParams(BaseModel):
@@ -230,7 +229,7 @@ def _told(incident: Incident, tree: Tree) -> Raise:
     current = pinned(path, text).get(name, "")
     if not current and path.endswith((".txt", ".in", "pyproject.toml")):
         current = next((line.version for line in read(path, tree).lines if line.name == name and line.version), "")
-    current = current or next((str(each) for each in facts.get("versions", ()) if _is_version(str(each))), "")
+    current = current or next((str(each) for each in facts.get("versions", ()) if is_version(str(each))), "")
     if not current:
         raise Refused(f"{path} does not say which version of {name} it means")
     fixes = [(str(one.get("id", "")), one.get("fixed", ())) for one in facts["advisories"] if isinstance(one, Mapping)]
@@ -240,7 +239,7 @@ def _told(incident: Incident, tree: Tree) -> Raise:
 def _floor(name: str, current: str, fixes: Iterable[tuple[str, Sequence[Any]]]) -> str:
     floors = []
     for advisory, versions in fixes:
-        fixed = [str(each) for each in versions if _is_version(str(each))]
+        fixed = [str(each) for each in versions if is_version(str(each))]
         if any(not _below(current, each) and not is_other_major(current, each) for each in fixed):
             continue  # it is fixed there already
         nearest = fixed_for(current, fixed)
@@ -267,9 +266,9 @@ def _audited(tree: Tree) -> list[Raise]:
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[str, str, str, list[str]]]:
     for line in lines:
-        words = " ".join(_STAMP.sub("", line[:600]).replace("|", " ").split())
-        if (found := _AUDITED.match(words)) and _is_version(found["version"]):
-            fixed = [each for each in re.split(r"[, ]+", found["fixed"]) if _is_version(each)]
+        words = " ".join(STAMP.sub("", line[:600]).replace("|", " ").split())
+        if (found := _AUDITED.match(words)) and is_version(found["version"]):
+            fixed = [each for each in re.split(r"[, ]+", found["fixed"]) if is_version(each)]
             yield canonicalize_name(found["name"]), found["version"], found["id"], fixed
 
 
@@ -277,13 +276,8 @@ def _log(tree: Tree) -> Iterator[str]:
     """The lines of the logs of the jobs that failed, as far as there are any."""
     forge, incident = tree.tools.forge, tree.incident
     for job in forge.jobs(incident.run_id, incident.attempt) if incident.run_id else ():
-        if job.name not in incident.finding.failed_jobs:
-            continue
-        try:
-            with forge.job_log(job) as stream:
-                yield from stream.read(MOST_LOG_BYTES).decode("utf-8", "replace").splitlines()
-        except Refused:
-            continue
+        if job.name in incident.finding.failed_jobs:
+            yield from lines_of(forge, job)
 
 
 def _off_vulnerable(tree: Tree, raises: Sequence[Raise]) -> Plan:
@@ -390,12 +384,4 @@ def _first_above(search: Search, one: Raise, others: Mapping[str, str], lock: Lo
 
 
 def _below(version: str, floor: str) -> bool:
-    return _is_version(version) and _is_version(floor) and Version(version) < Version(floor)
-
-
-def _is_version(text: str) -> bool:
-    try:
-        Version(text)
-    except InvalidVersion:
-        return False
-    return True
+    return is_version(version) and is_version(floor) and Version(version) < Version(floor)

@@ -230,7 +230,7 @@ def _line(words: str, where: str, start: int, line: str) -> Line:
     requirement = _plain(words, where)
     name = canonicalize_name(requirement.name)
     found = _CLAUSE.search(line.partition(";")[0])
-    if found is None or len(requirement.specifier) != 1 or not _is_version(found["version"]):
+    if found is None or len(requirement.specifier) != 1 or not is_version(found["version"]):
         return Line(words, name)
     at = (start + found.start("version"), start + found.end("version"))
     return Line(words, name, found["operator"], found["version"], *at)
@@ -246,7 +246,7 @@ def _plain(words: str, where: str) -> Requirement:
     return requirement
 
 
-def _is_version(text: str) -> bool:
+def is_version(text: str) -> bool:
     try:
         Version(text)
     except InvalidVersion:
@@ -383,7 +383,7 @@ def _poetry_line(
     _plain(requirement, where)
     line = Line(requirement, canonicalize_name(name), path=path, group=group)
     found = _POETRY_CLAUSE.fullmatch(value)
-    if found is None or not _is_version(found["version"]):
+    if found is None or not is_version(found["version"]):
         return line
     line = replace(line, operator=found["operator"] or "==", version=found["version"])
     for count, match in enumerate(re.finditer(re.escape(value), text)):

@@ -15,8 +15,8 @@ from actions import fix_pull_request
 from actions.honest.marker import IMPORT, MARKER, lines
 from actions.honest.python import parsed
 from actions.honesty import Allowed
+from actions.job_log import lines_of
 from app.domain.errors import Refused
-from app.domain.evidence import Job
 from app.domain.incident import Incident
 from app.domain.outcome import FAILED, Conclusion, Outcome
 from app.domain.repair import FileEdit, Plan, Proof, Repair, RepairState, Verb
@@ -31,15 +31,11 @@ STREAK = 10
 MOST_ATTEMPTS = 10
 MOST_RUNS = 10
 MOST_JOBS = 5
-MOST_LOG_BYTES = 8_000_000
-LONGEST_LINE = 2_000
 RECENTLY = timedelta(days=30)
 
 _TEST = r"([\w./-]{1,300}\.py)::((?:\w{1,200}::){0,5}\w{1,200})(?![\w:])"
 _FAILED = re.compile(rf"^(?:FAILED|ERROR) {{1,4}}{_TEST}")
 _FAILED_AS_TOLD = re.compile(rf"^{_TEST}(?:\[.{{0,300}}\])? {{1,4}}(?:FAILED|ERROR)\b")
-_PREFIX = re.compile(r"^\ufeff?\d{4}-\d\d-\d\dT[\d:.]{8,20}Z ")
-_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _OWNER = re.compile(r"^@[A-Za-z0-9][A-Za-z0-9-]{0,38}(?:/[\w.-]{1,80})?$", re.ASCII)
 N = TypeVar("N", bound=ast.stmt)
 _SAME_CODE = frozenset({"push", "schedule"})  # runs of one commit for these test one and the same tree
@@ -288,22 +284,10 @@ def _failing(forge: Forge, run_id: int, attempt: int, names: Sequence[str]) -> s
     jobs = [job for job in forge.jobs(run_id, attempt) if job.name in names and job.conclusion in FAILED]
     found: set[Test] = set()
     for job in jobs[:MOST_JOBS]:
-        for line in _log(forge, job):
+        for line in lines_of(forge, job):
             if match := _FAILED.match(line) or _FAILED_AS_TOLD.match(line):
                 found.add(Test(match[1], match[2]))
     return found
-
-
-def _log(forge: Forge, job: Job) -> Iterator[str]:
-    """The log's lines, without times and colours: of a long log its first 8 MB. None where GitHub has none any more."""
-    try:
-        with forge.job_log(job) as log:
-            left = MOST_LOG_BYTES
-            while left > 0 and (raw := log.readline(LONGEST_LINE)):
-                left -= len(raw)
-                yield _COLOUR.sub("", _PREFIX.sub("", raw.decode("utf-8", "replace").rstrip()))
-    except Refused:
-        return
 
 
 def _proof(test: Test, incident: Incident, tools: Tools) -> str:
@@ -382,13 +366,9 @@ def _owner(path: str, tools: Tools) -> str:
 def _owns(pattern: str, path: str) -> bool:
     """As in CODEOWNERS: the last pattern that matches counts, a folder owns what is below it."""
     anchored = pattern.startswith("/") or "/" in pattern.rstrip("/")
-    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.strip("/")[:300])
-    if sum(part in words for part in parts) > 8:
-        return False
-    told = "".join(words.get(part, re.escape(part)) for part in parts)
-    below = "" if pattern.endswith("/*") else "(?:/.*)?"
-    return re.fullmatch(("" if anchored else "(?:.*/)?") + told + below, path) is not None
+    told = ("" if anchored else "**/") + pattern.strip("/")[:300]
+    below = [] if pattern.endswith("/*") else [f"{told}/**"]
+    return any(fix_pull_request.matches(each, path) for each in [told, *below])
 
 
 def _ticket_text(plan: Plan) -> str:
@@ -479,7 +459,7 @@ def _streak(repair: Repair, test: Test, forge: Forge, base: str) -> int:
             words[0]
             for job in forge.jobs(run.id, run.attempt)[: MOST_JOBS * 4]
             if job.name in names
-            for line in _log(forge, job)
+            for line in lines_of(forge, job)
             if (words := _told_of(line, test))
         }
         if told != {"XPASS"}:

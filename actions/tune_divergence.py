@@ -8,9 +8,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from actions import fix_pull_request, scalars
+from actions.job_log import lines_of
 from actions.scalars import ANY, Addition, Kind
 from actions.settings import ENTRY, IMPORTED, CannotSay, Changes, File, Setting, Settings
-from app.domain.errors import Permanent
 from app.domain.incident import Incident
 from app.domain.outcome import Outcome
 from app.domain.repair import Plan, Proof, Repair
@@ -19,7 +19,6 @@ from app.ports.plugins import Tools
 LOWEST_LEARNING_RATE = 1e-8
 LOWEST_CLIP = Decimal("0.01")
 HIGHEST_WARMUP_RATIO = Decimal("0.5")
-MAX_LOG_BYTES = 4 * 1024 * 1024
 
 _LEARNING_RATE = (
     ("learning_rate", "lr"),
@@ -241,15 +240,11 @@ def _last_finite(incident: Incident, tools: Tools) -> str:
 
 
 def _log(incident: Incident, tools: Tools) -> list[str]:
-    """The end of the failed job's log; the lines of evidence where there is no log any more."""
-    try:
-        jobs = tools.forge.jobs(incident.run_id, incident.attempt)
-        job = next(job for job in jobs if job.name == incident.finding.job)
-        with tools.forge.job_log(job) as log:
-            text = log.read(MAX_LOG_BYTES).decode("utf-8", "replace")
-    except (Permanent, StopIteration):
-        return [line.text for line in incident.finding.lines]
-    return [line[:1000] for line in text.splitlines()]
+    """The failed job's log; the lines of evidence where there is no log any more."""
+    jobs = tools.forge.jobs(incident.run_id, incident.attempt) if incident.run_id else ()
+    job = next((job for job in jobs if job.name == incident.finding.job), None)
+    found = list(lines_of(tools.forge, job)) if job is not None else []
+    return found or [line.text for line in incident.finding.lines]
 
 
 def _number(setting: Setting) -> Decimal:
