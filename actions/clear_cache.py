@@ -17,7 +17,7 @@ from app.ports.plugins import Tools
 
 _ACTIONS = frozenset({"actions/cache", "actions/cache/restore", "actions/cache/save"})
 _VERSION = re.compile(r"(?<![A-Za-z0-9.])v([1-9]\d{0,4})(?![A-Za-z0-9.])")
-_EXPRESSION = re.compile(r"\$\{\{[^}]*\}\}")
+_EXPRESSION = re.compile(r"\$\{\{(?:[^}$]|\$(?!\{\{))*\}\}")
 
 
 class CacheParams(BaseModel):

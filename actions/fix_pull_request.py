@@ -30,7 +30,7 @@ def forbidden(
         for pattern in policy.protected_paths:
             if pattern == WORKFLOWS and Allowed.WORKFLOWS in allow and edit.path.startswith(".github/workflows/"):
                 continue
-            if _matches(pattern, edit.path):
+            if matches(pattern, edit.path):
                 return f"{edit.path} is protected by heal.yml ({pattern})"
     return dishonest(edits, allow) or ""
 
@@ -204,8 +204,28 @@ def _stale(incident: Incident) -> Outcome:
     return Outcome(Conclusion.STALE, f"{incident.branch} has moved on from {incident.head_sha[:7]}")
 
 
-def _matches(pattern: str, path: str) -> bool:
+def matches(pattern: str, path: str) -> bool:
     """As in .gitignore files: `**/` spans any number of folders, `*` stays within one."""
-    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
-    return re.fullmatch("".join(words.get(part, re.escape(part)) for part in parts), path) is not None
+    reached = {0}
+    for word in re.split(r"(\*\*/|\*\*|\*|\?)", pattern):
+        reached = _after(word, path, reached)
+    return len(path) in reached
+
+
+def _after(word: str, path: str, reached: set[int]) -> set[int]:
+    """How far the path may be read when `word` was, too. No backtracking: patterns and paths are of strangers."""
+    if not word or not reached:
+        return reached
+    if word == "**":
+        return set(range(min(reached), len(path) + 1))
+    if word == "**/":
+        return reached | {at + 1 for at in range(min(reached), len(path)) if path[at] == "/"}
+    if word == "?":
+        return {at + 1 for at in reached if path[at : at + 1] not in ("", "/")}
+    if word != "*":
+        return {at + len(word) for at in reached if path.startswith(word, at)}
+    further = set(reached)
+    for at in range(len(path)):
+        if at in further and path[at] != "/":
+            further.add(at + 1)
+    return further

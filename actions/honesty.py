@@ -43,7 +43,11 @@ def dishonest(edits: Sequence[FileEdit], allow: frozenset[Allowed] = frozenset()
         path = PurePosixPath(edit.path)
         if ".." in path.parts or path.is_absolute():
             return f"{edit.path} leaves the repository"
-        if trick := _trick(edit, allow):
+        try:
+            trick = _trick(edit, allow)
+        except RecursionError:
+            return f"{edit.path} is nested too deep to be looked at"
+        if trick:
             return f"{edit.path}:{trick[0]} {trick[1]}"
     return None
 

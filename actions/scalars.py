@@ -142,9 +142,10 @@ def _insertion(file: str, text: str, addition: Addition, inline: bool) -> tuple[
     """Where a new setting goes, and how it is written: on a line of its own, or behind its neighbour on the same."""
     beside = addition.beside
     if file.endswith(".json"):
-        gap = re.search(r"[ \t\r\n]*$", text[: beside.key_start])
+        head = text[: beside.key_start]
+        gap = head[len(head.rstrip(" \t\r\n")) :]
         colon = re.match(r'"[^"]*"(\s*:\s*)', text[beside.key_start : beside.start + 1])
-        written = f'"{addition.key}"{colon[1] if colon else ": "}{addition.literal},{(gap[0] if gap else "") or " "}'
+        written = f'"{addition.key}"{colon[1] if colon else ": "}{addition.literal},{gap or " "}'
         return beside.key_start, written
     equals = ": " if file.endswith((".yaml", ".yml")) else " = "
     if inline:

@@ -290,7 +290,7 @@ def _shown_as(job: Job, name: str) -> bool:
         return name == job.id or name.startswith(f"{job.id} (")
     if "${{" not in written:
         return name == written or name.startswith(f"{written} (")
-    parts = re.split(r"\$\{\{[^}]*\}\}", written)
+    parts = re.split(r"\$\{\{(?:[^}$]|\$(?!\{\{))*\}\}", written)
     if len(parts) > 4 or not any(part.strip() for part in parts):
         return False
     return re.fullmatch(".{0,80}".join(re.escape(part) for part in parts), name[:300]) is not None

@@ -22,7 +22,7 @@ _POSIX = frozenset({"bash", "sh"})
 _SPOKEN_OF = re.compile(r"(?<![\w.-])([\w.-]{1,100}/[\w./-]{1,100})(?:@|: ?)(v?\d[\w.]{0,20}|[0-9a-f]{40})")
 _IMAGE = re.compile(r"(?i)\b(ubuntu|windows|macos)[ -]?(\d\d(?:\.\d\d)?|20\d\d)\b")
 _ENCODED = re.compile(r"%0A|%0D|%25", re.IGNORECASE)
-_BARE = re.compile(r"(?:\$\{\{[^}]*\}\}|\$\{?\w+\}?|[\w./:@%+=,-])*")
+_BARE = re.compile(r"(?:\$\{\{[^}]*\}\}|\$\{\w+\}|\$\w|[\w./:@%+=,-])*")
 _COMMAND = r"""(?P<head>[ \t]*)echo[ \t]+(?P<q>["']?)::{name}{argument}::(?P<value>.*?)(?P=q)[ \t]*"""
 
 
@@ -186,7 +186,9 @@ def _may_move(use: Use, uses: Sequence[Use]) -> None:
 def _one_name_each(use: Use, all_uploads: Sequence[Use]) -> None:
     name = use.step.inputs.get("name", "artifact")
     strategy = child(use.job.node, "strategy")
-    if child(strategy, "matrix") is not None and not re.search(r"\$\{\{[^}]*\b(?:matrix\.|strategy\.job-index)", name):
+    if child(strategy, "matrix") is not None and not re.search(
+        r"\$\{\{[^}]{0,300}\b(?:matrix\.|strategy\.job-index)", name
+    ):
         raise CannotSay(
             f"{use.job.id} runs as a matrix and each of its jobs uploads {name!r}: since v4 a name can be used once in "
             "a run, so the names must differ, and whoever downloads them must know"

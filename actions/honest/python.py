@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from actions.honest.words import BLINDERS, CHANCE, CHECKS, LIMIT, TOLERANCE
 
+MOST_PARTS = 50  # of a name
+
 _LOOSE = frozenset({"Exception", "BaseException", ""})
 _IMPORTS = frozenset({"ImportError", "ModuleNotFoundError"})
 _EXITS = frozenset({"sys.exit", "exit", "quit", "os._exit", "SystemExit"})
@@ -161,7 +163,19 @@ def _speaks(value: ast.expr) -> bool:
 
 
 def _called(node: ast.Call) -> str:
-    return ast.unparse(node.func)
+    """With its dots, and without the arguments of the calls in it: chains of calls may be long."""
+    parts: list[str] = []
+    inner = node.func
+    while len(parts) < MOST_PARTS and isinstance(inner, ast.Attribute | ast.Call | ast.Subscript):
+        if isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+        elif isinstance(inner, ast.Subscript):
+            parts.append(f"[{inner.slice.value!r}]" if isinstance(inner.slice, ast.Constant) else "[]")
+        else:
+            parts.append("()")
+        inner = inner.func if isinstance(inner, ast.Call) else inner.value
+    parts.append(inner.id if isinstance(inner, ast.Name) else "…")
+    return ".".join(reversed(parts))
 
 
 def _call(node: ast.Call) -> Iterator[Sight]:
@@ -178,8 +192,7 @@ def _call(node: ast.Call) -> Iterator[Sight]:
             yield Sight(quiet, node.lineno, what)
     if name in ("exec", "eval", "__import__"):
         yield Sight(f"hidden {ast.unparse(node)}", node.lineno, "runs code that is not seen here")
-    told = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-    told += [word.arg for word in node.keywords if word.arg]
+    told = [*_texts(node), *(word.arg for word in node.keywords if word.arg)] if "env" in name else []
     if ("environ" in name or last == "putenv") and (blind := next((word for word in told if BLINDERS.match(word)), "")):
         yield Sight(f"blind {blind}", node.lineno, "tells the checks to look away")
     if name in _MOCKS or last in ("MagicMock", "AsyncMock"):
@@ -191,6 +204,10 @@ def _call(node: ast.Call) -> Iterator[Sight]:
         if isinstance(word.value, ast.Constant) and word.value.value in weak and weak:
             key = "bad lines" if str(word.arg).endswith("bad_lines") else f"{name}({ast.unparse(word)})"
             yield Sight(key, word.value.lineno, f"weakens {word.arg}")
+
+
+def _texts(node: ast.AST) -> list[str]:
+    return [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
 
 
 def _is_fixed(node: ast.If | ast.While | ast.IfExp) -> bool:
@@ -296,9 +313,8 @@ def _firm(node: ast.Call) -> Iterator[Sight]:
     last = name.rpartition(".")[2]
     if last.startswith("assert") or last in ("raises", "expect", "raise_for_status", "check_returncode"):
         yield Sight(f"check {ast.unparse(node)}", node.lineno, "touches an assertion")
-    words = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
     starts = last in ("run", "call", "check_call", "check_output", "Popen", "system", "main", "execute")
-    if starts and any(CHECKS.search(word) for word in words):
+    if starts and any(CHECKS.search(word) for word in _texts(node)):
         yield Sight(f"runs {ast.unparse(node)}", node.lineno, "changes what is checked")
     for word in node.keywords:
         if word.arg in _STRONG_ARGUMENTS and isinstance(word.value, ast.Constant) and word.value.value is True:

@@ -21,9 +21,7 @@ _SECTIONS = re.compile(
     r"^(?:tool:pytest|pytest|coverage:.*|mypy.*|flake8.*|pylint.*|pycodestyle|pydocstyle|isort|bandit|tox.*|aliases|test)$"
 )
 _SCRIPTS = ("scripts", "jest", "mocha", "ava", "c8", "nyc", "eslintConfig", "lint-staged", "husky")
-_PAIR = re.compile(
-    r"""^\s*(?:-\s+)?["']?(?P<key>[A-Za-z_][\w.\-]*)["']?\s*(?:=|:)\s*(?P<value>[^#\n]*?)\s*,?\s*(?:\#.*)?$"""
-)
+_PAIR = re.compile(r"""^\s*(?:-\s+)?["']?(?P<key>[A-Za-z_][\w.\-]*)["']?\s*(?:=|:)(?P<value>[^#\n]*)""")
 _OFF = frozenset({"false", "no", "off", "0", "none", "null", "never"})
 
 
@@ -48,7 +46,7 @@ def tricks(path: str, before: str, after: str) -> str:
 def pairs(line: str) -> Iterator[tuple[str, str]]:
     """`key: value` and `key = value`."""
     if found := _PAIR.match(line):
-        yield found["key"].rpartition(".")[2], found["value"].strip("'\"")
+        yield found["key"].rpartition(".")[2], found["value"].strip().removesuffix(",").strip().strip("'\"")
 
 
 def moved(key: str, value: str, *, added: bool) -> str:

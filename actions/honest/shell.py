@@ -30,7 +30,7 @@ _NARROWER = re.compile(
     r"|passWithNoTests|exit-zero|no-verify|no-cov\S*|insecure|no-deps)(?:=.*)?$"
 )
 _OF_TESTS = re.compile(r"(?:^|[/'\"*.])(?:tests?(?:[/'\"*]|$)|test_|conftest)|_test\.", re.IGNORECASE)
-_EXPRESSION = re.compile(r"\$\{\{.*?\}\}", re.DOTALL)
+_EXPRESSION = re.compile(r"\$\{\{(?:(?!\$\{\{).)*?\}\}", re.DOTALL)
 
 
 class Unreadable(ValueError):
@@ -213,7 +213,7 @@ def _words(script: str) -> Iterator[tuple[str, int]]:
             place = end
             continue
         if letter == "#" and not word:
-            place = text.find("\n", place) if "\n" in text[place:] else len(text)
+            place = end if (end := text.find("\n", place)) >= 0 else len(text)
             continue
         if letter.isspace() or letter in ";&|()":
             if word:

@@ -6,14 +6,14 @@ ASSERTION = re.compile(r"\bassert\b|\bassert_\w+\s*\(|\bassert[A-Z]\w*\s*\(|\bpy
 CONDITION = re.compile(r"^\s*(?:-\s+)?(?:if|needs|on|fail_under|fail-under|min_coverage)\s*[:=]")
 SUPPRESSION = re.compile(
     r"\|\|\s*(?:(?:/usr)?(?:/bin/)?true\b|:(?:\W|$)|(?:exit|return)\s+0|echo\b)|[;&]\s*(?:true|exit\s+0)\s*(?:$|[;\"'#])"
-    r"|continue-on-error|allow_failure|\bset\s+\+[eo]\b|\bset\s+\+\w*e|\btrap\b.*\bexit\b"
+    r"|continue-on-error|allow_failure|\bset\s+\+[eo]\b|\bset\s+\+\w{0,20}e|\btrap\b.{0,200}\bexit\b"
     r"|#\s*noqa|#\s*(?:type|pyright|mypy|ty|ruff):\s*(?:ignore|noqa|disable)|#\s*(?:pylint|flake8):\s*(?:disable|noqa)"
     r"|#\s*pragma:\s*no\s*cover|#\s*nosec|@ts-(?:ignore|expect-error|nocheck)|eslint-disable|istanbul\s+ignore"
     r"|\bskip(?:if|test|unless)?\s*\(|\bmark\.skip|\bunittest\.skip|\bxfail\b|\bimportorskip\b|\bexpectedFailure\b"
     r"|--exit-zero|--ignore-errors?\b|--ignore-failures?\b|--no-fail\S*|--passWithNoTests\b|--collect-only\b"
     r"|--deselect\b|--no-verify\b|--no-cov\b|--warn-only\b|--runxfail\b|--continue-on-(?:error|collection-errors)\b"
     r"|--insecure\b|--no-check-certificate\b"
-    r"|warnings\.(?:filterwarnings|simplefilter)\s*\(|\bexcept\b[^:]*:\s*(?:pass|continue)\b|\bcontextlib\.suppress\b",
+    r"|warnings\.(?:filterwarnings|simplefilter)\s*\(|\bexcept\b[^:]{0,200}:\s*(?:pass|continue)\b|\bcontextlib\.suppress\b",
     re.IGNORECASE,
 )
 

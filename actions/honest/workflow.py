@@ -39,7 +39,8 @@ _OF_WORKFLOW = ("on", "name", "defaults")
 _OF_JOB = ("name", "if", "needs", "continue-on-error", "defaults", "environment", "outputs")
 _OF_STEP = ("id", "if", "continue-on-error", "shell", "working-directory")
 _SECRET = re.compile(
-    r"\$\{\{[^}]*\b(?:secrets\b|github\s*\.\s*token\b|toJSON\s*\(\s*(?:github|secrets)\s*\))", re.IGNORECASE
+    r"\$\{\{(?:[^}$]|\$(?!\{\{))*\b(?:secrets\b|github\s*\.\s*token\b|toJSON\s*\(\s*(?:github|secrets)\s*\))",
+    re.IGNORECASE,
 )
 _MOVING = re.compile(r"@(?:main|master|head|develop|latest|dev|trunk)$", re.IGNORECASE)
 _BLIND_FILE = re.compile(r"\$\{?GITHUB_(?:PATH|ENV)\b")

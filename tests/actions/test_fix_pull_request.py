@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.fix_pull_request import forbidden, propose, restored, withdraw
+from actions.fix_pull_request import forbidden, matches, propose, restored, withdraw
 from actions.tune_divergence import TuneDivergence
 from app.domain.errors import LeaseLost
 from app.domain.outcome import Conclusion, Outcome
@@ -369,3 +369,9 @@ def test_a_change_elsewhere_never_blocks_or_spoils_the_reverse(
     back = restored(FileEdit("a", before, after), "".join(changed))
     assert back is not None
     assert back.after == "".join(changed).replace("lr: 2", "lr: 1")
+
+
+def test_no_protected_path_takes_longer_than_its_length() -> None:
+    assert not matches("**a" * 30 + "b", "a" * 200)
+    assert matches("**a" * 30, "a" * 200)
+    assert matches("secrets/**", "secrets/a\nb")

@@ -159,3 +159,42 @@ make test &>/dev/null 2>&1 \\
         (9, ("make", "test"), (), 0),
         (10, ("echo",), (), 0),
     ]
+
+
+LONG = 20_000
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        pytest.param(f'"batch_size": @, "x": "{"trap " * LONG}"', id="traps"),
+        pytest.param(f'"batch_size": @, "x": "{"except " * LONG}"', id="handlers"),
+        pytest.param(f'"batch_size": @,{" " * LONG}"x": 1', id="blanks"),
+    ],
+)
+def test_no_line_of_a_stranger_takes_longer_than_its_length(hostile: str) -> None:
+    before, after = (f"{{\n{hostile.replace('@', size)}\n}}\n" for size in "84")
+    assert dishonest([FileEdit("config.json", before, after)]) is None
+
+
+@pytest.mark.parametrize("script", [f"echo {'${{' * LONG}", "#\n" * LONG, 'echo "$(' * 2_000])
+def test_no_script_of_a_stranger_takes_longer_than_its_length(script: str) -> None:
+    steps = "".join(f"          {line}\n" for line in script.split("\n"))
+    before = f"on: push\njobs:\n  a:\n    timeout-minutes: 5\n    steps:\n      - run: |\n{steps}"
+    after = before.replace("timeout-minutes: 5", "timeout-minutes: 6")
+    assert dishonest([FileEdit(".github/workflows/ci.yml", before, after)], MAY_EDIT_WORKFLOWS) in (
+        None,
+        ".github/workflows/ci.yml:7 has a parenthesis that is never closed",
+        ".github/workflows/ci.yml:7 has a quote that is never closed",
+    )
+
+
+@pytest.mark.parametrize("deep", ["+".join(["f()"] * 2_900), "a" + ".b()" * 900])
+def test_code_that_is_too_deep_to_be_looked_at_is_refused(deep: str) -> None:
+    reason = dishonest([FileEdit("train.py", f"lr = 1\nx = {deep}\n", f"lr = 2\nx = {deep}\n")])
+    assert reason in ("train.py is nested too deep to be looked at", "train.py:1 cannot be read as Python")
+
+
+def test_a_long_chain_of_calls_is_looked_at_in_time() -> None:
+    chains = f"x = f{'(a)' * 300}\n" * 20
+    assert dishonest([FileEdit("train.py", f"lr = 1\n{chains}", f"lr = 2\n{chains}")]) is None
