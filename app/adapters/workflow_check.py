@@ -28,9 +28,20 @@ MOST_BYTES = 512 * 1024
 _MOST_FAULTS = 200
 _MOST_KNOWN = 64
 _MOST_TEXT = 300
-_SERIOUS = frozenset({"High", "Medium"})
 _SCANNED = frozenset({0, 11, 12, 13, 14})  # zizmor's codes for nothing found, and for what it found by severity
 _UNREADABLE = 3
+_OF_MEMORY, _OF_OUTPUT = 1 << 30, 8 << 20  # a file of a few aliases may mean billions of values
+
+# Limits are set by a process of its own, because code between fork and exec is unsafe in a program with threads.
+_LIMITED = """
+import os, resource, sys
+for name, limit in (("CPU", int(sys.argv[1])), ("AS", int(sys.argv[2])), ("FSIZE", int(sys.argv[3])), ("CORE", 0)):
+    kind = getattr(resource, "RLIMIT_" + name)
+    hard = resource.getrlimit(kind)[1]
+    limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(kind, (limit, limit))
+os.execv(sys.argv[4], sys.argv[4:])
+"""
 _NAME = re.compile(r"[a-z0-9-]{1,60}")
 
 
@@ -69,7 +80,7 @@ class WorkflowJudges:
     def _by_schema(self, home: Path, file: Path) -> Iterator[Fault]:
         command = [sys.executable, "-I", "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
         code, out = self._run([*command, "--output-format", "json", "--color", "never", str(file)], home)
-        if code == 1 and not out:
+        if (code == 1 and not out) or len(out) >= _OF_OUTPUT:
             yield Fault(SYNTAX, "the judge of the schema breaks on this file")  # one that contains itself, say
             return
         answer = _parsed(out, "check-jsonschema")
@@ -89,42 +100,40 @@ class WorkflowJudges:
         command = [program, "--offline", "--no-progress", "--no-config", "--format", "json", "--color", "never"]
         code, out = self._run([*command, str(file)], home)
         if code == _UNREADABLE:
-            yield Fault(UNREAD, "the scanner cannot read this file", serious=False)
+            yield Fault(UNREAD, "the scanner cannot read this file")
             return
-        if code not in _SCANNED:
+        if code not in _SCANNED or len(out) >= _OF_OUTPUT:
             raise Unreachable(f"zizmor ended with exit code {code}")
         for finding in _parsed(out, "zizmor"):
             name = str(finding.get("ident", ""))
             if finding.get("ignored") or not _NAME.fullmatch(name):
                 continue
-            severity = finding.get("determinations", {}).get("severity", "")
-            yield Fault(
-                f"scanner/{name}", str(finding.get("desc", ""))[:_MOST_TEXT], _line(finding), severity in _SERIOUS
-            )
+            yield Fault(f"scanner/{name}", str(finding.get("desc", ""))[:_MOST_TEXT], _line(finding))
 
     def _run(self, command: Sequence[str], home: Path) -> tuple[int, str]:
         environment = {"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
-        process = subprocess.Popen(
-            command,
-            cwd=home,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-        try:
-            out, _ = process.communicate(timeout=self._timeout_s)
-        except subprocess.TimeoutExpired:
-            raise Unreachable(f"judging a workflow took longer than {self._timeout_s:g} s") from None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.communicate()
-        return process.returncode, out
+        limits = (str(int(self._timeout_s) + 1), str(_OF_MEMORY), str(_OF_OUTPUT))
+        limited = [sys.executable, "-I", "-S", "-c", _LIMITED, *limits, *command]
+        with tempfile.TemporaryFile() as told:
+            process = subprocess.Popen(
+                limited,
+                cwd=home,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=told,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            try:
+                process.wait(timeout=self._timeout_s)
+            except subprocess.TimeoutExpired:
+                raise Unreachable(f"judging a workflow took longer than {self._timeout_s:g} s") from None
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            told.seek(0)
+            return process.returncode, told.read(_OF_OUTPUT).decode("utf-8", "replace")
 
 
 def _parsed(out: str, judge: str) -> Any:

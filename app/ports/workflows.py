@@ -6,13 +6,11 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something wrong with a workflow file. `rule` is constant; `serious` where GitHub would refuse it, or it lets
-    strangers in."""
+    """Something wrong with a workflow file. `rule` is constant."""
 
     rule: str
     message: str
     line: int = 0
-    serious: bool = True
 
 
 class WorkflowCheck(Protocol):
