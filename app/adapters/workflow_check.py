@@ -30,7 +30,7 @@ _MOST_KNOWN = 64
 _MOST_TEXT = 300
 _SCANNED = frozenset({0, 11, 12, 13, 14})  # zizmor's codes for nothing found, and for what it found by severity
 _UNREADABLE = 3
-_OF_MEMORY, _OF_OUTPUT = 1 << 30, 8 << 20  # a file of a few aliases may mean billions of values
+_OF_MEMORY, _OF_OUTPUT = 768 << 20, 8 << 20  # a file of a few aliases may mean billions of values
 
 # Limits are set by a process of its own, because code between fork and exec is unsafe in a program with threads.
 _LIMITED = """

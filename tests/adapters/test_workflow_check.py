@@ -83,3 +83,12 @@ def test_one_text_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = judges.faults(PATH, GOOD)
     monkeypatch.setattr(subprocess, "Popen", None)
     assert judges.faults(PATH, GOOD) == first
+
+
+def test_a_few_aliases_that_mean_billions_of_values_take_little_memory_and_no_space() -> None:
+    bomb = "x0: &a0 [lol, lol, lol, lol, lol, lol, lol, lol, lol, lol]\n"
+    for number in range(1, 6):
+        bomb += f"x{number}: &a{number} [{', '.join([f'*a{number - 1}'] * 10)}]\n"
+    found = WorkflowJudges().faults(PATH, f"on: push\n{bomb}jobs: {{a: *a5}}\n")
+    assert "yaml" in {fault.rule for fault in found}
+    assert sum(len(fault.message) for fault in found) < 10_000
