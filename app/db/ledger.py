@@ -380,20 +380,21 @@ class SqlLedger:
         over = [state.value for state in FINAL]
         return frozenset(self._connection.scalars(select(RepairRow.effect_key).where(RepairRow.state.not_in(over))))
 
-    def merged_repairs(self, repository_id: int) -> list[Repair]:
+    def merged_repairs(self, repository_id: int, actions: Sequence[str]) -> list[Repair]:
         row, incident = RepairRow, IncidentRow
         found = (
             select(row)
             .join(incident, incident.id == row.incident_id)
             .where(
-                *(row.repository_id == repository_id, row.verb == Verb.APPLY.value),
+                *(row.repository_id == repository_id, row.verb == Verb.APPLY.value, row.action.in_(actions)),
                 *(row.state == RepairState.PROVEN.value, row.pull_number.is_not(None), incident.merged_at.is_not(None)),
             )
         )
         return [repair_of(each) for each in self._connection.execute(found.order_by(row.id).limit(100))]
 
     def in_hand(self, repository_id: int) -> list[Repair]:
-        lock = select(RepositoryRow.id).where(RepositoryRow.id == repository_id).with_for_update()
+        # not against rows that only refer to it: they are added in transactions that hold what this one waits for
+        lock = select(RepositoryRow.id).where(RepositoryRow.id == repository_id).with_for_update(key_share=True)
         self._connection.execute(lock)
         row, incident = RepairRow, IncidentRow
         waiting = and_(

@@ -145,9 +145,7 @@ class Ledger(Protocol):
         ...
 
     # knowledge
-    def history(
-        self, repository_id: int, incident_id: int, run_id: int, remedy: Remedy | None = None
-    ) -> History:
+    def history(self, repository_id: int, incident_id: int, run_id: int, remedy: Remedy | None = None) -> History:
         """For that incident of the repository; the breaker is that of the remedy's action."""
         ...
 
@@ -163,8 +161,8 @@ class Ledger(Protocol):
         """The effect keys of all repairs, anywhere, that are not over."""
         ...
 
-    def merged_repairs(self, repository_id: int) -> list[Repair]:
-        """Proven repairs whose pull request was merged, oldest first, at most 100."""
+    def merged_repairs(self, repository_id: int, actions: Sequence[str]) -> list[Repair]:
+        """Proven repairs by these actions whose pull request was merged, oldest first, at most 100."""
         ...
 
     def in_hand(self, repository_id: int) -> list[Repair]:

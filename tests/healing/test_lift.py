@@ -1,16 +1,19 @@
 """Repairs that are meant for a while, and proofs of what was found without a run."""
 
 from dataclasses import replace
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
 from actions.lower_batch_size import LowerBatchSize
 from app.domain.event import Ticked
+from app.domain.finding import Remedy
 from app.domain.incident import State
+from app.domain.policy import Mode, Policy, Switch
 from app.domain.repair import Intent, Plan, Repair, RepairState, Verb
 from app.domain.tenant import Sender
+from app.healing.lift import MOST, lift, turn_of
 from app.healing.verify import fix_branch
 from app.ports.forge import Forge
 from tests.healing.world import World
@@ -136,3 +139,63 @@ def test_a_workflow_that_could_not_be_read_is_proven_when_github_reads_it(
     world: World, others: dict[str, str], proven: bool | None
 ) -> None:
     assert without_jobs(world, others) is proven
+
+
+def test_what_other_actions_have_merged_takes_nobodys_turn(lifting: tuple[World, ForAWhile]) -> None:
+    world, action = lifting
+    (mended,) = world.repairs()
+    with world.store.begin() as ledger:
+        for number in range(12):
+            other = ledger.add_repair(
+                replace(mended, id=0, effect_key=f"other-{number}", remedy=Remedy("add_dependency"))
+            )
+            ledger.save_repair(
+                replace(mended, id=other.id, effect_key=other.effect_key, remedy=other.remedy), due_at=None
+            )
+        found = ledger.merged_repairs(world.forge.repository.id, [action.kind])
+    assert [each.id for each in found] == [mended.id]
+
+
+@pytest.mark.parametrize("switch", ["app", "repository:{}"])
+def test_nothing_is_lifted_while_a_kill_switch_is_on(lifting: tuple[World, ForAWhile], switch: str) -> None:
+    world, action = lifting
+    action.refusal = ""
+    scope = switch.format(world.forge.repository.id)
+    with world.store.begin() as ledger:
+        ledger.switch_on(Switch(scope, "maria", ledger.now()))
+    tick(world)
+    assert undos(world) == []
+    with world.store.begin() as ledger:
+        ledger.switch_off(scope)
+    next_day(world)
+    tick(world)
+    assert len(undos(world)) == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.OFF, Mode.OBSERVE])
+def test_nothing_is_lifted_of_an_action_that_is_only_observed(lifting: tuple[World, ForAWhile], mode: Mode) -> None:
+    world, action = lifting
+    action.refusal = ""
+    event = Ticked(repository=world.forge.repository, sender=Sender("heal"), at=world.kit.clock.now())
+    lift(world.kit, cast(Forge, world.forge), event, Policy(mode=Mode.AUTO, actions={action.kind: mode}))
+    assert undos(world) == []
+
+
+def test_of_many_each_has_its_day(lifting: tuple[World, ForAWhile]) -> None:
+    world, action = lifting
+    (mended,) = world.repairs()
+    with world.store.begin() as ledger:
+        for number in range(MOST + 1):
+            other = ledger.add_repair(replace(mended, id=0, effect_key=f"other-{number}"))
+            ledger.save_repair(replace(mended, id=other.id, effect_key=other.effect_key), due_at=None)
+    looked_at: set[int] = set()
+    days: list[int] = []
+    with world.store.begin() as ledger:
+        today = ledger.now()
+        all_of_them = ledger.merged_repairs(world.forge.repository.id, [action.kind])
+    for day in range(len(all_of_them)):
+        seen = turn_of(all_of_them, today + timedelta(days=day))
+        days.append(len(seen))
+        looked_at |= {each.id for each in seen}
+    assert set(days) == {MOST}
+    assert looked_at == {each.id for each in all_of_them}
