@@ -17,6 +17,7 @@ from actions.raise_timeout import RaiseTimeout
 from actions.rerun_failed_jobs import RerunFailedJobs
 from actions.retrain_model import RetrainModel
 from actions.roll_back_model import RollBackModel
+from actions.rotate_secret import RotateSecret
 from actions.tune_divergence import TuneDivergence
 from actions.update_workflow import UpdateWorkflow
 from app.ports.plugins import Action
@@ -39,6 +40,7 @@ BUILTIN: tuple[Action, ...] = (
     MoveRunner(),
     MigrateApi(),
     QuarantineTest(),
+    RotateSecret(),
     Notify(),
     OpenIssue(),
 )

@@ -110,7 +110,7 @@ def test_a_secret_is_told_with_its_kind_and_place_and_nothing_of_itself(kind: st
     lines = (AddedLine("train.py", 3, "import os"), AddedLine("train.py", 4, line_with(kind)))
     (leak,) = found(PUSHED, AddedLines(lines, b"salt"))
     assert (leak.kind, leak.subject, leak.facts["type"], leak.facts["line"]) == ("secret_leaked", "train.py", kind, 4)
-    assert leak.ladder == (Remedy("open_issue"),)
+    assert leak.ladder == (Remedy("rotate_secret"), Remedy("open_issue"))
     pieces = {TOKENS[kind][start : start + 8] for start in range(10, len(TOKENS[kind]) - 8)}
     assert not [piece for piece in pieces if piece in repr(leak)]
     assert masked(leak) == leak

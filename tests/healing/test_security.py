@@ -196,7 +196,14 @@ def test_a_pushed_secret_is_told_without_being_told(watched: World) -> None:
     assert incident.finding.kind == "secret_leaked"
     assert (facts["type"], facts["path"], facts["line"]) == ("hugging_face_token", "upload.py", 2)
     assert incident.finding.summary.startswith("a secret (hugging face token) was pushed in upload.py, line 2")
-    assert incident.issue_number is not None
+    assert incident.state is State.AWAITING_APPROVAL
+    assert watched.forge.issues == {}
+    watched.press(f"approve:{incident.id}")
+    watched.drain()
+    incident = watched.incident()
+    assert incident.state is State.ESCALATED
+    assert watched.forge.issues[incident.issue_number or 0].labels == ("heal", "security")
+    assert "huggingface.co/settings/tokens" in watched.forge.issues[incident.issue_number or 0].body
     shown = [issue.body for issue in watched.forge.issues.values()] + [
         str(check.text) for check in watched.forge.checks
     ]
