@@ -51,7 +51,7 @@ class Knowledge:
         kind = select(IncidentRow.kind).where(IncidentRow.id == self._incident_id).scalar_subquery()
         alike = select(IncidentRow.id).where(IncidentRow.repository_id == self._repository_id, IncidentRow.kind == kind)
         told = select(TimelineRow.kind).where(
-            TimelineRow.incident_id.in_(alike), TimelineRow.kind.in_(["closed", "retried", "approved"])
+            TimelineRow.incident_id.in_(alike), TimelineRow.kind.in_(["closed", "merged", "retried", "approved"])
         )
         newest = self._connection.scalars(told.order_by(TimelineRow.id.desc()).limit(_LOOKED_BACK))
         return len(list(takewhile(lambda each: each == "closed", newest)))
@@ -91,19 +91,22 @@ def settle(connection: Connection, repair_id: int, amounts: Amounts) -> None:
     reserve(connection, repair_id, amounts)
     row = SpendingRow
     used = case({unit.value: amount for unit, amount in amounts.items()}, value=row.unit, else_=0.0) if amounts else 0.0
-    this = update(row).where(row.repair_id == repair_id)
+    open_or_told = or_(row.settled.is_(False), row.unit.in_([unit.value for unit in amounts]))
+    this = update(row).where(row.repair_id == repair_id, open_or_told)  # what was settled before and is not told stays
     connection.execute(this.values(amount=used, settled=True))
 
 
 @cache
 def _twin() -> Select[Any]:
     """Another incident of the repository with the same cause that is being repaired, or whose repair is to be merged.
-    Of two that are being repaired the older one goes on.
+    Of two that are being repaired the older one goes on. A question that nobody answers, of what is not found any more
+    (its branch may be gone), stands in nobody's way after some days.
     """
     this, other = aliased(IncidentRow), aliased(IncidentRow)
     under_way = [State.REPAIRING.value, State.VERIFYING.value, State.AWAITING_APPROVAL.value]
+    asked = State.AWAITING_APPROVAL.value
     busy = or_(
-        other.state.in_(under_way),
+        and_(other.state.in_(under_way), or_(other.state != asked, other.updated_at > db_now(-ASKED_S))),
         and_(other.state == State.HEALED.value, other.pull_number.is_not(None), other.merged_at.is_(None)),
     )
     same = other.finding["fingerprint"].as_string() == this.finding["fingerprint"].as_string()
@@ -128,6 +131,7 @@ def _further(track: Track, state: RepairState, at: datetime | None, proof: Mappi
             return replace(track, failed=track.failed + 1)
 
 
+ASKED_S = 7 * 24 * 3600.0
 _JUDGED = (
     *(RepairState.PROVEN, RepairState.DISPROVEN, RepairState.FAILED, RepairState.UNDONE),
     *(RepairState.AGREED, RepairState.DIFFERED),

@@ -59,7 +59,10 @@ def test_what_was_used_stands_in_place_of_what_was_reserved(store: SqlStore) -> 
         ledger.reserve(made, {Unit.API_POINTS: 40.0, Unit.PULLS: 1.0})
         ledger.settle(made, {Unit.API_POINTS: 7.0, Unit.GPU_MINUTES: 3.0})
         spent = ledger.history(7, here, 0).spent
-    assert {unit: each.amount for unit, each in spent.items()} == {Unit.API_POINTS: 7.0, Unit.GPU_MINUTES: 3.0}
+        assert {unit: each.amount for unit, each in spent.items()} == {Unit.API_POINTS: 7.0, Unit.GPU_MINUTES: 3.0}
+        ledger.settle(made, {Unit.GPU_MINUTES: 2.0})  # of what lasted, when it is over
+        spent = ledger.history(7, here, 0).spent
+    assert {unit: each.amount for unit, each in spent.items()} == {Unit.API_POINTS: 7.0, Unit.GPU_MINUTES: 2.0}
 
 
 def test_failed_proofs_in_a_row_are_those_of_one_action_since_it_worked_last(store: SqlStore) -> None:
@@ -103,12 +106,15 @@ def test_what_people_closed_counts_until_somebody_asks_for_a_repair(store: SqlSt
         assert ledger.history(7, here, 0).closed_unmerged == 0
         ledger.note(here, "closed", {"pull": 2})
         assert ledger.history(7, here, 0).closed_unmerged == 1
+        ledger.note(here, "merged", {"pull": 3})
+        assert ledger.history(7, here, 0).closed_unmerged == 0
 
 
 @pytest.mark.parametrize("state", [State.REPAIRING, State.VERIFYING, State.AWAITING_APPROVAL])
 def test_of_two_incidents_with_one_cause_the_older_is_repaired(store: SqlStore, state: State) -> None:
     with store.begin() as ledger:
-        first = ledger.add_incident(incident("main", finding=replace(FINDING, fingerprint="same"), state=state))
+        same = replace(FINDING, fingerprint="same")
+        first = ledger.add_incident(incident("main", finding=same, state=state, updated_at=ledger.now()))
         second = ledger.add_incident(
             incident("feature", finding=replace(FINDING, fingerprint="same"), state=State.OPEN)
         )
@@ -118,6 +124,21 @@ def test_of_two_incidents_with_one_cause_the_older_is_repaired(store: SqlStore, 
         assert ledger.history(7, first.id, 0).twin is None
         ledger.save_incident(replace(second, state=State.REPAIRING))
         assert ledger.history(7, first.id, 0).twin is None
+        assert ledger.history(7, second.id, 0).twin == first.id
+
+
+@pytest.mark.parametrize(("state", "blocks"), [(State.AWAITING_APPROVAL, False), (State.VERIFYING, True)])
+def test_a_question_that_nobody_answers_stands_in_nobodys_way_for_ever(
+    store: SqlStore, state: State, blocks: bool
+) -> None:
+    same = replace(FINDING, fingerprint="same")
+    with store.begin() as ledger:
+        first = ledger.add_incident(incident("gone", finding=same, state=state))
+        second = ledger.add_incident(incident("main", finding=same, state=State.OPEN))
+        asked_at = ledger.now() - timedelta(days=8)
+        ledger.save_incident(replace(first, updated_at=asked_at))
+        assert ledger.history(7, second.id, 0).twin == (first.id if blocks else None)
+        ledger.save_incident(replace(first, updated_at=ledger.now()))
         assert ledger.history(7, second.id, 0).twin == first.id
 
 
