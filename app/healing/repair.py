@@ -26,6 +26,7 @@ from app.security.masking import mask
 
 _PAUSED = timedelta(minutes=5)
 _ITS_TURN = timedelta(seconds=20)
+_LOOKS = 5  # what waits for another repair's proof is planned anew this much more seldom than that proof is looked for
 _NOTHING: Amounts = {}
 _NOTED = {Conclusion.SUCCESS: "applied", Conclusion.FAILURE: "failed"}
 
@@ -110,7 +111,9 @@ def begin(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan) -> 
         others = [each for each in ledger.in_hand(incident.repository_id) if each.incident_id != incident.id]
         in_the_way = next((each for each in others if _same_files(each, plan)), None)
         if in_the_way is not None and in_the_way.state is not RepairState.PROVEN:
-            raise RateLimited("another repair is changing the same files", retry_at=ledger.now() + _ITS_TURN)
+            proving = in_the_way.state is RepairState.APPLIED
+            turn = max(_ITS_TURN, timedelta(seconds=_LOOKS * kit.look_every_s)) if proving else _ITS_TURN
+            raise RateLimited("another repair is changing the same files", retry_at=ledger.now() + turn)
         history = ledger.history(incident.repository_id, incident.id, current.intent.run_id, current.remedy)
         costs = expected(current.remedy, plan)
         decision = decide(
@@ -307,6 +310,9 @@ def mourn(kit: Kit) -> None:
 
 def give_up(ledger: Ledger, current: Repair, error: str) -> None:
     if current.state in FINAL:
+        return
+    if current.verb is Verb.SHADOW:  # nobody waits for it, and it says nothing of the rung
+        ledger.save_repair(replace(current, state=RepairState.SKIPPED), due_at=None)
         return
     incident = ledger.incident(current.incident_id)
     outcome = Outcome(Conclusion.FAILURE, "could not be carried out")
