@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from enum import StrEnum
-from itertools import accumulate
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from app.domain.errors import Malformed
 from app.security.toml import load_toml
+from app.security.yaml import documents
 
 Path = tuple[str | int, ...]
 
@@ -22,7 +20,7 @@ SUFFIXES = (".yaml", ".yml", ".toml", ".json")
 
 _MAX_MATCHES = 40
 _MAX_DEPTH = 100
-_DEEP_LIST = re.compile(r"(?:-[ \t]+){50}")
+_MOST_DIGITS = 18  # of a whole number; Python reads no more than 4300
 _PROBE = "987654321"
 _NUMBER = r"[+-]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?"
 _STRING = r'"(?:[^"\\\n]|\\.){0,500}"|\'[^\'\n]{0,500}\''
@@ -160,7 +158,8 @@ def _insertion(file: str, text: str, addition: Addition, inline: bool) -> tuple[
 
 
 def is_whole(literal: str) -> bool:
-    return literal.lstrip("+-").replace("_", "").isdecimal()
+    digits = literal.lstrip("+-").replace("_", "")
+    return digits.isdecimal() and len(digits) <= _MOST_DIGITS
 
 
 def whole(literal: str) -> int:
@@ -247,14 +246,10 @@ def _yaml_kind(node: ScalarNode, text: str) -> Kind:
 
 
 def _compose(text: str) -> list[Node]:
-    # The parser spends seconds on depths that no settings have.
-    depths = accumulate((1 if bracket in "[{" else -1) for bracket in re.findall(r"[\[\]{}]", text))
-    if max(depths, default=0) > _MAX_DEPTH or _DEEP_LIST.search(text):
-        raise Malformed("nested too deeply")
     try:
-        return [node for node in YAML(pure=True).compose_all(text) if node is not None]
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise Malformed(f"not YAML: {type(error).__name__}") from error
+        return documents(text, _MAX_DEPTH)
+    except ValueError as error:
+        raise Malformed(str(error)) from error
 
 
 def _walk(documents: list[Node]) -> Iterator[tuple[Path, ScalarNode | None, ScalarNode]]:
@@ -325,13 +320,13 @@ def defaults(text: str) -> dict[str, str] | None:
     if not re.search(r"(?m)^defaults[ \t]*:", text):
         return None
     try:
-        documents = _compose(text)
+        composed = _compose(text)
     except Malformed:
         return None
-    if len(documents) != 1 or not isinstance(documents[0], MappingNode):
+    if len(composed) != 1 or not isinstance(composed[0], MappingNode):
         return None
     found: dict[str, str] = {}
-    for key, value in documents[0].value:
+    for key, value in composed[0].value:
         if isinstance(key, ScalarNode) and key.value == "defaults" and isinstance(value, SequenceNode):
             for item in value.value:
                 if isinstance(item, ScalarNode) and item.value != "_self_":

@@ -8,16 +8,14 @@ import copy
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from app.domain.errors import Malformed
 from app.domain.finding import Finding
 from app.domain.repair import FileEdit
+from app.security.yaml import documents
 
 Path = tuple[str | int, ...]
 Data = Any
@@ -25,7 +23,6 @@ Data = Any
 MAX_BYTES = 256 * 1024
 FOLDER = ".github/workflows/"
 _MAX_DEPTH = 60
-_DEEP_LIST = re.compile(r"(?:-[ \t]+){30}")
 _KEPT = frozenset({"on", "if", "needs", "continue-on-error", "secrets"})  # keys whose values are never changed
 
 
@@ -297,17 +294,13 @@ def _shown_as(job: Job, name: str) -> bool:
 
 
 def _compose(text: str) -> Node:
-    depths = accumulate((1 if bracket in "[{" else -1) for bracket in re.findall(r"[\[\]{}]", text))
-    if max(depths, default=0) > _MAX_DEPTH or _DEEP_LIST.search(text):
-        raise Malformed("nested too deeply")
     try:
-        documents = [node for node in YAML(pure=True).compose_all(text) if node is not None]
-    except (YAMLError, ValueError, RecursionError, AttributeError) as error:
-        raise Malformed(f"not YAML: {type(error).__name__}") from error
-    if len(documents) != 1:
+        found = documents(text, _MAX_DEPTH)
+    except ValueError as error:
+        raise Malformed(str(error)) from error
+    if len(found) != 1:
         raise Malformed("not one YAML document")
-    root: Node = documents[0]
-    return root
+    return found[0]
 
 
 def _plain(literal: str) -> Data:

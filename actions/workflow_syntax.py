@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 
 from actions.workflow_edits import MAX_BYTES, data_of
 from app.domain.errors import Malformed
+from app.security.yaml import NOT_YAML
 
 _TOP = ("name", "run-name", "on", "env", "defaults", "permissions", "concurrency", "jobs")
 _JOB = (
@@ -86,7 +87,7 @@ def _trouble(text: str) -> frozenset[int] | None:
     except MarkedYAMLError as error:
         marks = [mark for mark in (error.problem_mark, error.context_mark) if mark is not None]
         return frozenset(line for mark in marks for line in (mark.line - 1, mark.line) if line >= 0)
-    except (YAMLError, ValueError, RecursionError):
+    except NOT_YAML:
         return frozenset()
     return None
 
@@ -177,7 +178,7 @@ def _unknown(text: str) -> Iterator[tuple[int, str, tuple[str, ...], frozenset[s
     """Where it stands, the key, what is known there, what is there."""
     try:
         documents = list(YAML(pure=True).compose_all(text))
-    except (YAMLError, ValueError, RecursionError):
+    except NOT_YAML:
         return
     for node, known in _levels(documents[0]) if len(documents) == 1 else ():
         present = frozenset(key.value for key, _ in node.value)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from actions.honest import shell
 from actions.honest.words import BLINDERS, LENIENT, STRICT
 from app.domain.changes import changes
+from app.security.yaml import NOT_YAML
 
 CHECKOUT = "actions/checkout"
 MOST_NODES = 20_000
@@ -63,7 +63,7 @@ class Document:
         self._left = MOST_NODES
         try:
             node = YAML(typ="safe", pure=True).compose(text)
-        except (YAMLError, ValueError, RecursionError) as error:
+        except NOT_YAML as error:
             raise Unreadable("cannot be read as YAML") from error
         self.value = self._plain(node, ()) if node is not None else {}
         if not isinstance(self.value, dict):

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import MarkedYAMLError
 from ruamel.yaml.events import (
     AliasEvent,
     CollectionEndEvent,
@@ -46,6 +46,7 @@ from app.healing.playbooks_section import (
 from app.healing.playbooks_section import mistakes as rungs_wrong
 from app.healing.signatures_section import MOST as MOST_SIGNATURES
 from app.healing.signatures_section import SignatureSection, mistakes
+from app.security.yaml import NOT_YAML
 
 REPOSITORY = CONFIG_PATH
 OWNER = f"the owner's {CONFIG_PATH}"
@@ -372,8 +373,8 @@ def _parse(text: str) -> _Document:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
         raise _Unreadable(f"not valid YAML: {error.problem or error.context}", line, column) from None
-    except (YAMLError, ValueError) as error:  # ruamel raises ValueError for directives and escapes it cannot read
-        raise _Unreadable(f"not valid YAML: {str(error).splitlines()[0][:200]}") from None
+    except NOT_YAML as error:
+        raise _Unreadable(f"not valid YAML: {(str(error).splitlines() or [type(error).__name__])[0][:200]}") from None
     if root is None:
         raise _Unreadable("the file is empty; write at least `version: 1`")
     keys: dict[Place, tuple[int, int]] = {}

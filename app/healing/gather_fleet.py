@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from app.domain.errors import Refused
 from app.domain.event import Observable, Ticked
@@ -14,6 +13,7 @@ from app.domain.fleet import Fleet, GitHubStatus, Operations, Ran, Runner
 from app.healing.kit import Kit, Recent
 from app.ports.forge import Forge, RunInfo
 from app.ports.store import Store
+from app.security.yaml import NOT_YAML
 
 MOST_FETCHED = 5  # runs that are over, whose jobs are not known yet
 MOST_UNFINISHED = 2
@@ -140,7 +140,7 @@ def timeouts(text: str) -> _Limits:
         return {}
     try:
         content = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError):
+    except NOT_YAML:
         return {}
     jobs = content.get("jobs") if isinstance(content, dict) else None
     found: dict[str, float] = {}
