@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from app.domain.effect import Effect
-from app.domain.errors import RateLimited, Refused
+from app.domain.errors import RateLimited, Refused, Transient
 from app.domain.finding import Severity
 from app.domain.incident import Incident, State
 from app.domain.policy import Policy, Route
@@ -33,6 +33,7 @@ def news(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
         told = dict(ledger.shelved(effect.repository_id, _TOLD) or {})
     severity = record.incident.finding.severity
     waits: list[datetime] = []
+    away: Transient | None = None
     for route in routes_for(policy, state, severity):
         due = due_at(route, severity, at, now)
         what = due.isoformat() if route.digest_s else f"{effect.key} {at.isoformat()}"
@@ -44,11 +45,17 @@ def news(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
             continue
         records = gathered(kit, effect.repository_id, route, due) if route.digest_s else [record]
         hold.guard()
-        if records:
-            tell_channel(kit, route, texts.notice(records, State(state), kit.dashboard_url, key), record.incident)
+        try:
+            if records:
+                tell_channel(kit, route, texts.notice(records, State(state), kit.dashboard_url, key), record.incident)
+        except Transient as error:  # the others are told all the same
+            away = away or error
+            continue
         told = {**dict(list(told.items())[-_KEPT:]), key: True}
         with kit.store.begin() as ledger:
             ledger.shelve(effect.repository_id, _TOLD, told)
+    if away is not None:
+        raise away
     if waits:
         raise RateLimited("some are told later", retry_at=min(waits))
     return ""

@@ -647,3 +647,8 @@ def test_what_is_written_still_parses() -> None:
     new = after({"a.toml": "[train]\nbatch_size = 64\ngrad_accum = 1\n"})["a.toml"]
     assert tomllib.loads(new) == {"train": {"batch_size": 32, "grad_accum": 2}}
     assert YAML(typ="safe").load(after({"a.yaml": STROKES})["a.yaml"])["batch_size"] == 2048
+
+
+def test_a_number_that_is_longer_than_any_batch_is_refused() -> None:
+    said = refusal({"configs/train.yaml": f"batch_size: {'8' * 5_000}\ngradient_accumulation_steps: 1\n"})
+    assert "which is no count" in said

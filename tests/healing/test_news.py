@@ -64,6 +64,15 @@ def test_after_trouble_only_the_channel_that_was_not_told_is_told(world: World) 
     assert [name for name, _ in channels.sent] == ["ops", "team"]
 
 
+def test_a_channel_that_is_away_keeps_nobody_else_from_being_told(world: World) -> None:
+    channels = told(world, "  - channel: team\n  - channel: ops\n", team=[Unreachable("away"), Unreachable("away")])
+    assert [name for name, _ in channels.sent] == ["ops"]
+    for _ in range(2):
+        world.wait_for(Work.EFFECT)
+        world.drain()
+    assert [name for name, _ in channels.sent] == ["ops", "team"]
+
+
 def test_a_channel_that_will_not_take_it_is_told_of_in_the_incident(world: World) -> None:
     channels = told(world, "  - channel: nobody\n", nobody=[Refused("there is no channel nobody")])
     assert channels.sent == []
