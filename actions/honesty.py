@@ -20,7 +20,7 @@ _CI_PATH = re.compile(
     r"|noxfile\.py|pytest\.(?:ini|toml)|\.pytest\.ini|\.coveragerc|\.?codecov\.ya?ml|\.?mypy\.ini|\.?ruff\.toml|\.flake8"
     r"|\.?pylintrc|pyrightconfig\.json|\.bandit|\.pre-commit-config\.ya?ml|azure-pipelines\.ya?ml|Jenkinsfile"
     r"|\.eslintrc[^/]*|eslint\.config\.[^/]+|(?:jest|vitest|playwright|karma)\.config\.[^/]+|\.nycrc[^/]*"
-    r"|(?:pytest|unittest|sitecustomize|usercustomize)(?:/__init__)?\.py|CODEOWNERS)$"
+    r"|(?:_?pytest|unittest|sitecustomize|usercustomize)(?:/[^/]+)?\.py|[^/]*\.pth|CODEOWNERS)$"
 )
 _SHELL_PATH = re.compile(r"\.(?:sh|bash)$")
 _SCRIPT_PATH = re.compile(

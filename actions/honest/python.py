@@ -112,6 +112,8 @@ def _unwanted(tree: ast.Module) -> Iterator[Sight]:
                 yield from _assignment(target, node.value, modules)
         elif isinstance(node, ast.FunctionDef) and node.name == "__exit__" and _returns_true(node):
             yield Sight("exit-true", node.lineno, "swallows an exception")
+        elif "_exit" in (getattr(node, each, "") for each in ("attr", "id", "name")):
+            yield Sight("exit", getattr(node, "lineno", 1), "ends the program as if all were well")
         elif isinstance(node, ast.ImportFrom | ast.Import) and any("mock" in name.name.lower() for name in node.names):
             yield Sight("mock", node.lineno, "puts a mock in place of the real thing")
         yield from _limits(node)
