@@ -14,7 +14,7 @@ from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 from actions.workflow_edits import child, load, scalars_of
 from app.domain.errors import Malformed, Refused
 from app.domain.evidence import Job
-from app.domain.repair import Look, Repair
+from app.domain.repair import Look, Repair, RepairState
 from app.ports.forge import RunInfo
 from app.ports.launcher import ENDED, Launcher, RunSpec, RunState, RunStatus
 from app.ports.plugins import Tools
@@ -96,7 +96,16 @@ def _with(inputs: Mapping[str, str]) -> str:
 
 
 def _ref(how: Work, tools: Tools) -> str:
-    return how.ref or tools.forge.repository.default_branch
+    """Where heal.yml says; else on the fix that a repair of this incident has offered and that waits to be merged."""
+    waiting = [branch for branch in (_offered(each, tools) for each in tools.repairs) if branch]
+    return how.ref or (waiting[-1] if waiting else tools.forge.repository.default_branch)
+
+
+def _offered(repair: Repair, tools: Tools) -> str:
+    """The branch of a fix that waits to be merged."""
+    data = repair.outcome.data if repair.outcome else {}
+    standing = repair.state in (RepairState.APPLIED, RepairState.PROVEN) and tools.incident.merged_at is None
+    return str(data.get("branch", "")) if standing and tools.incident.pull_number == data.get("pull") else ""
 
 
 def _declared(errand: Errand, tools: Tools) -> dict[str, bool] | None:

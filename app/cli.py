@@ -237,7 +237,11 @@ def playbooks_explain(
         number += not step["follows"]
         params = ", ".join(f"{name}={value}" for name, value in step["params"].items())
         head = "then" if step["follows"] else f"{number}."
-        typer.echo(f"  {head:<4} {step['action']}" + (f" ({params})" if params else "") + f"  [{step['mode']}]")
+        typer.echo(
+            f"  {head:<4} {step['action']}"
+            + (f" ({params})" if params else "")
+            + f"  [{step['mode']}{', asks first' if step['asks'] else ''}]"
+        )
         typer.echo(f"       {step['does']}")
         typer.echo(f"       proof: {_PROOFS[step['proof']]}")
 

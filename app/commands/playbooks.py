@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.domain.finding import Remedy
-from app.domain.policy import Policy, mode_of
+from app.domain.policy import Mode, Policy, always_asks, mode_of
 from app.ports.plugins import Action
 from detectors.playbooks import ISSUE, PLAYBOOKS
 from detectors.signatures import SIGNATURES
@@ -47,6 +47,7 @@ def rungs(told: Told, policy: Policy, detector: str, actions: Mapping[str, Actio
         depth = 0
         while step is not None:
             action = actions.get(step.action)
+            _, mode = mode_of(policy, detector, step.action)
             does = (inspect.getdoc(inspect.getmodule(type(action))) or "").partition("\n")[0] if action else ""
             yield {
                 "action": step.action,
@@ -54,7 +55,8 @@ def rungs(told: Told, policy: Policy, detector: str, actions: Mapping[str, Actio
                 "follows": depth > 0,
                 "does": does,
                 "proof": str(action.proves) if action else "",
-                "mode": str(mode_of(policy, detector, step.action)[1]),
+                "mode": str(mode),
+                "asks": mode is Mode.AUTO and always_asks(policy, step),
             }
             step, depth = step.then, depth + 1
 

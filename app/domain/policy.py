@@ -207,6 +207,11 @@ def named(params: Mapping[str, T]) -> dict[str, T | None]:
     return {**params, REVERT: None}
 
 
+def always_asks(policy: Policy, remedy: Remedy) -> bool:
+    """Whether a person is asked whatever the general mode is."""
+    return remedy.action in _ALWAYS_ASKS or not _workflow_files(policy, remedy).passed
+
+
 def opens_pull(action: str) -> bool:
     """Whether the pull-request rules apply: to every action that is not known to open none."""
     return action not in _NO_PULL

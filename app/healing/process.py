@@ -39,6 +39,7 @@ from app.healing.kit import Kit
 from app.healing.lift import lift
 from app.healing.observe import take_in
 from app.healing.reconsider import reconsider
+from app.healing.verify import suggest
 from app.ports.forge import Forge
 from app.ports.store import Ledger
 
@@ -254,12 +255,13 @@ def run_succeeded(kit: Kit, hold: Hold, forge: Forge, event: RunFinished) -> Non
         jobs = forge.jobs(event.run_id, event.attempt)
         passed = {job.name for job in jobs if job.conclusion == "success"}
     theirs = what_people_did(kit, forge, concerned, event)
+    policy = configuration(kit, forge).policy if theirs else Policy()
     with kit.store.begin(hold.lease) as ledger:
         for seen in concerned:
             incident = ledger.incident(seen.id)
             newer = (event.run_id, event.attempt) > (incident.run_id, incident.attempt)
             if newer and passed.issuperset(incident.finding.failed_jobs):
-                judge_shadows(ledger, incident, event, theirs)
+                judge_shadows(ledger, incident, event, theirs, policy)
                 mended(ledger, incident, event.place)
         _finish(ledger, hold)
 
@@ -275,7 +277,9 @@ def what_people_did(kit: Kit, forge: Forge, concerned: list[Incident], event: Ru
     return {path: file.text if file else None for path, file in found.items()}
 
 
-def judge_shadows(ledger: Ledger, incident: Incident, event: RunFinished, theirs: Mapping[str, str | None]) -> None:
+def judge_shadows(
+    ledger: Ledger, incident: Incident, event: RunFinished, theirs: Mapping[str, str | None], policy: Policy
+) -> None:
     """It passes again: was it by what we would have done?"""
     for each in ledger.repairs_of(incident.id):
         if each.state is not RepairState.SHADOWED or each.plan is None:
@@ -285,6 +289,8 @@ def judge_shadows(ledger: Ledger, incident: Incident, event: RunFinished, theirs
         state = RepairState.AGREED if agreed else RepairState.DIFFERED
         ledger.save_repair(replace(each, state=state, proof={"url": event.url}), due_at=None)
         ledger.note(incident.id, "compared", {"action": each.remedy.action, "agreed": agreed, "url": event.url})
+        if agreed:
+            suggest(ledger, incident, each, policy)
 
 
 def same_change(edits: Sequence[FileEdit], theirs: Mapping[str, str | None]) -> bool:

@@ -234,11 +234,15 @@ def _buttons(asked: Record | None, records: Sequence[Record]) -> tuple[Button, .
             Button("Approve", "Carry out the plan shown below", f"approve:{incident.id}"),
             Button("Reject", "Leave it, and do not ask again", f"reject:{incident.id}"),
         )
-    if incident.state in (State.VERIFYING, State.HEALED) and incident.pull_number is not None:
+    stands = any(each.outcome and each.outcome.data.get("stands") for each in record.repairs if each.state in _STANDING)
+    if incident.state in (State.VERIFYING, State.HEALED) and (incident.pull_number is not None or stands):
         return (Button("Undo", "Take the change back", f"undo:{incident.id}"),)
     if incident.state in (State.OBSERVED, State.ESCALATED) and incident.finding.ladder:
         return (Button("Retry", "Try the remedies from the first on", f"retry:{incident.id}"),)
     return ()
+
+
+_STANDING = frozenset({RepairState.APPLIED, RepairState.PROVEN})
 
 
 def _annotations(records: Iterable[Record]) -> Iterable[Annotation]:

@@ -105,11 +105,14 @@ def settle_costs(ledger: Ledger, current: Repair, seen: Mapping[str, Any]) -> No
         ledger.settle(current, amounts(spent))
 
 
+_QUIETER = frozenset({Mode.OBSERVE, Mode.PROPOSE, Mode.APPROVE})
+
+
 def suggest(ledger: Ledger, incident: Incident, current: Repair, policy: Policy) -> None:
-    """Say that a bolder mode may be due: the bot never takes it by itself."""
+    """Say that a bolder mode may be due, by proofs or by what people did alike: the bot never takes it by itself."""
     _, mode = mode_of(policy, incident.finding.detector, current.remedy.action)
     track = ledger.history(incident.repository_id, incident.id, incident.run_id).tracks.get(rung_of(current.remedy))
-    if mode in (Mode.PROPOSE, Mode.APPROVE) and track and track.at_least() >= policy.autonomy.suggest_at:
+    if mode in _QUIETER and track and track.at_least() >= policy.autonomy.suggest_at:
         told = {"action": current.remedy.action, "at_least": round(track.at_least(), 2), "proven": track.successes}
         ledger.note(incident.id, "suggested", told)
 

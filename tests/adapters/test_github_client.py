@@ -55,7 +55,7 @@ class Script:
     def forge(self) -> GitHubForge:
         repository = Repository(2, "acme/model", 1)
         client = self.client()
-        return GitHubForge(repository, client, client, app_id=1, login=lambda: "heal[bot]", timeout_s=5)
+        return GitHubForge(repository, client, client, app_id=1, login=lambda: "heal[bot]", granted=dict, timeout_s=5)
 
 
 @pytest.fixture

@@ -73,7 +73,10 @@ def test_a_degraded_model_is_claimed_with_its_figures():
     (finding,) = said(summarise(predictions(1, turned=0.4)))
     assert (finding.kind, finding.subject, finding.severity) == ("model_degraded", "churn v2", Severity.HIGH)
     assert finding.summary.startswith("churn v2 is worse than its reference: accuracy 0.6")
-    assert [rung.action for rung in finding.ladder] == ["open_issue"]
+    assert [(rung.action, rung.then and rung.then.action) for rung in finding.ladder] == [
+        ("retrain_model", "promote_model"),
+        ("open_issue", None),
+    ]
     accuracy = next(metric for metric in finding.facts["metrics"] if metric["metric"] == "accuracy")
     assert accuracy["current_low"] < accuracy["current"] < accuracy["current_high"] < accuracy["reference"]
     assert (accuracy["unit"], accuracy["worse_unit"]) == ("ratio", "points")

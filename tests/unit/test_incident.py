@@ -18,7 +18,8 @@ retried:   observed→open awaiting_approval→open escalated→open dismissed�
 applied:   repairing→verifying
 failed:    awaiting_approval→open repairing→open verifying→open
 proven:    verifying→healed
-exhausted: open→escalated repairing→escalated
+continued: verifying→repairing
+exhausted: open→escalated repairing→escalated verifying→escalated
 rejected:  awaiting_approval→dismissed observed→dismissed escalated→dismissed repairing→dismissed
 rejected:  verifying→dismissed healed→dismissed
 relapsed:  healed→repairing
