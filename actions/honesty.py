@@ -63,7 +63,16 @@ def _trick(edit: FileEdit, allow: frozenset[Allowed]) -> tuple[int, str] | None:
         if Allowed.WORKFLOWS not in allow or not edit.path.startswith(".github/workflows/"):
             return _first_line(edit), "belongs to the checks"
         return next(_suppressed(edit), None) or workflow.tricks(edit.before, edit.after)
-    return next(_in_lines(edit), None) or _in_structure(edit)
+    if edit.path.endswith(".ipynb"):
+        return _first_line(edit), "changes a notebook, which cannot be judged"
+    if trick := next(_in_lines(edit), None) or _in_structure(edit):
+        return trick
+    if _CODE.search(edit.path) and (edit.before is None or edit.after is None):
+        return 1, "brings or takes away a whole file of code"
+    return None
+
+
+_CODE = re.compile(r"\.(?:py|pyi|pyx|pth|so|ipynb|sh|bash|js|ts)$")
 
 
 def _suppressed(edit: FileEdit) -> Iterator[tuple[int, str]]:

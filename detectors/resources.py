@@ -85,6 +85,9 @@ class Level:
         return named(self.resource, self.labels)
 
 
+_LEAST_SIZE = 1e-3  # of anything that can fill up: less is a mistake of whoever tells it
+
+
 def named(what: str, labels: Mapping[str, str]) -> str:
     """`disk (instance node-1, mountpoint /data)`: equal for equal labels, in whatever order."""
     told = sorted((name, value) for name, value in labels.items() if name not in _NOISE and value)
@@ -147,7 +150,7 @@ def _level(resource: str, labels: Mapping[str, str], roles: Mapping[str, Series]
             whole = used.points[-1][1] + free.points[-1][1]
     if whole is None and free is not None:
         whole = free.limit
-    if not whole or whole < 0:  # cAdvisor tells 0 of a container without a limit
+    if whole is None or whole < _LEAST_SIZE:  # cAdvisor tells 0 of a container without a limit
         return None
     if used is not None:
         return Level(resource, labels, tuple((at, value / whole) for at, value in used.points), whole)

@@ -26,7 +26,7 @@ from app.domain.event import (
 from app.domain.finding import Clear, Finding, Remedy
 from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
 from app.domain.policy import CONFIG_PATH, REVERT, Policy, Verdict, decide
-from app.domain.repair import FileEdit, Repair, RepairState
+from app.domain.repair import FileEdit, Repair, RepairState, Verb
 from app.healing.collect import collect
 from app.healing.command import obey
 from app.healing.configuration import Configured
@@ -234,6 +234,9 @@ def ask_anew(ledger: Ledger, incident: Incident, policy: Policy) -> None:
     asked = [repair for repair in ledger.repairs_of(incident.id) if repair.state is RepairState.ASKED]
     if not asked or asked[-1].intent.head_sha == incident.head_sha:
         tell(ledger, incident)
+        return
+    if asked[-1].verb is Verb.UNDO or asked[-1].remedy not in incident.finding.ladder:
+        tell(ledger, incident)  # a revert, or what follows a proven rung: asked for whatever fails next
         return
     for repair in asked:
         ledger.save_repair(replace(repair, state=RepairState.SKIPPED), due_at=None)

@@ -47,15 +47,18 @@ def repair(kit: Kit, hold: Hold) -> None:
         close(kit, hold, "")
     elif current.verb is Verb.SHADOW:
         would_do(kit, hold, forge, incident, current)
-    elif current.verb is Verb.APPLY and (incident.state is not State.REPAIRING or _outlived(current, siblings)):
+    elif current.verb is Verb.APPLY and not current.begun_at and _decided_otherwise(incident, current, siblings):
         close(kit, hold, "somebody decided otherwise meanwhile")
     else:
         carry_out(kit, hold, forge, incident, current)
 
 
-def _outlived(current: Repair, siblings: Sequence[Repair]) -> bool:
-    """A newer repair was planned since: somebody rejected this one and asked for another try."""
-    return any(r.id > current.id and r.verb is Verb.APPLY and r.state is RepairState.PLANNED for r in siblings)
+def _decided_otherwise(incident: Incident, current: Repair, siblings: Sequence[Repair]) -> bool:
+    """Nobody wants it any more; or a newer repair was planned since: somebody rejected this one, and asked for another
+    try. What has been begun is finished all the same, and then taken back: a part of it may stand on GitHub."""
+    return incident.state is not State.REPAIRING or any(
+        r.id > current.id and r.verb is Verb.APPLY and r.state is RepairState.PLANNED for r in siblings
+    )
 
 
 def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair) -> None:
