@@ -304,11 +304,13 @@ def _push(bot: Stage, scenario: Scenario, step: Step) -> None:
 
 def _number(bot: Stage, scenario: Scenario, step: Step) -> int:
     """The bot's newest pull request or issue."""
-    issues = list(_repository(bot, scenario.repository).issues.values())
-    own = [i for i in issues if i.user == bot.sandbox.state.bot and (i.pull is not None) is (step.on == "pull")]
-    if not own:
-        raise GaveUp(f"{scenario.name}: the bot has made no {step.on}")
-    return own[-1].number
+
+    def own() -> list[int]:
+        issues = list(_repository(bot, scenario.repository).issues.values())
+        ours = [i for i in issues if i.user == bot.sandbox.state.bot]
+        return [i.number for i in ours if (i.pull is not None) is (step.on == "pull")]
+
+    return int(_until(f"{scenario.name} to have a {step.on} of the bot", own)[-1])
 
 
 _users = threading.Lock()
@@ -408,7 +410,16 @@ def _wait(bot: Stage, scenario: Scenario, wanted: frozenset[State]) -> None:
 
 
 def _calm(bot: Stage, name: str) -> None:
-    _until(f"{name} to be calm", lambda: not _busy(bot, name))
+    """What is on its way from one list to the next is in none of them for a moment: it must be calm for a while."""
+    deadline, looks = time.monotonic() + WITHIN_S, 0
+    while looks < CALM_LOOKS:
+        if time.monotonic() > deadline:
+            raise GaveUp(f"waited in vain for {name} to be calm")
+        looks = 0 if _busy(bot, name) else looks + 1
+        time.sleep(CALM_S)
+
+
+CALM_LOOKS, CALM_S = 4, 0.25
 
 
 def _busy(bot: Stage, name: str) -> bool:
