@@ -22,6 +22,7 @@ from tests.scenarios.catalogue import Scenario, Step
 
 WITHIN_S = 120.0
 POLL_S = 0.2
+CALM_LOOKS, LOOK_S = 4, 0.25
 CALM_S = 4.0  # a wrong end is believed when nothing has happened for so long
 RESTS = SETTLED | {State.AWAITING_APPROVAL}
 PROOFS = {action.kind: action.proves for action in actions.BUILTIN}
@@ -416,10 +417,7 @@ def _calm(bot: Stage, name: str) -> None:
         if time.monotonic() > deadline:
             raise GaveUp(f"waited in vain for {name} to be calm")
         looks = 0 if _busy(bot, name) else looks + 1
-        time.sleep(CALM_S)
-
-
-CALM_LOOKS, CALM_S = 4, 0.25
+        time.sleep(LOOK_S)
 
 
 def _busy(bot: Stage, name: str) -> bool:
