@@ -26,6 +26,7 @@ from scipy.special import stdtrit
 
 from app.domain.errors import Malformed
 from app.domain.interval import BENCHMARK
+from app.domain.multiplicity import holm
 
 Floats = NDArray[np.float64]
 
@@ -223,7 +224,7 @@ def compare(report: Report, runs: Sequence[Mapping[str, Any]], tolerance: float,
             found.append((metric, [np.asarray(each["samples"]) for each in alike]))
     changes = [_change(metric, known, tolerance, seed, len(found)) for metric, known in found]
     gone = tuple(sorted(set(newest) - {metric.name for metric in report.metrics}))
-    judged = sorted(_holm(changes), key=lambda each: (not each.regressed, -each.worse))
+    judged = sorted(_holm(sorted(changes, key=lambda each: each.p)), key=lambda each: (not each.regressed, -each.worse))
     return Comparison(tuple(judged), tuple(fresh), gone, tuple(other))
 
 
@@ -288,14 +289,8 @@ def noise_floor(medians: Floats, metrics: int, better: str) -> float:
 
 def _holm(changes: Sequence[Change]) -> list[Change]:
     """At half of what the interval leaves out: it is its lower end that must lie above the bar."""
-    level, left = (1 - CONFIDENCE) / 2, len(changes)
-    judged = []
-    standing = True
-    for change in sorted(changes, key=lambda each: each.p):
-        standing = standing and change.p <= level / left
-        judged.append(replace(change, regressed=standing))
-        left -= 1
-    return judged
+    standing = holm({place: each.p for place, each in enumerate(changes)}, (1 - CONFIDENCE) / 2)
+    return [replace(each, regressed=place in standing) for place, each in enumerate(changes)]
 
 
 def percent(share: float) -> str:

@@ -15,6 +15,7 @@ from app.domain.event import Observable
 from app.domain.evidence import Alerts, Evidence, EvidenceBag, Job
 from app.domain.finding import Clear, Finding, Remedy, Severity, fingerprint
 from app.domain.fleet import Fleet, GitHubStatus, Operations, Runner
+from app.domain.multiplicity import holm
 from app.domain.outcome import FAILED
 from app.domain.signal import Alert
 from detectors.alerts import KEPT, MOST_ALERTS, claim_alert
@@ -302,16 +303,6 @@ class InfrastructureHealth:
 
 def is_down(alert: Alert) -> bool:
     return alert.name in _DOWN
-
-
-def holm(chances: Mapping[Any, float], alpha: float) -> set[Any]:
-    """The keys whose p-values stand, with at most `alpha` for any mistake among them (Holm, 1979)."""
-    kept = set()
-    for rank, (key, chance) in enumerate(sorted(chances.items(), key=lambda pair: pair[1])):
-        if not chance <= alpha / (len(chances) - rank):
-            break
-        kept.add(key)
-    return kept
 
 
 def _away(runner: Runner, patience: Patience) -> bool:

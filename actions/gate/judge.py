@@ -20,6 +20,7 @@ from actions.gate.rows import Evaluation, Joined, all_spelt, join, numbers
 from app.domain.errors import Refused
 from app.domain.interval import GATE, signed
 from app.domain.model import GateRules
+from app.domain.multiplicity import holm
 from app.ports.registry import Version
 
 LEAST_GROUPS = 30  # below it, intervals from groups are too narrow (Cameron, Gelbach and Miller 2008)
@@ -465,16 +466,6 @@ def _enough(
             large[f"{column} = {REST}"] = together
             small = {name: mask for name, mask in small.items() if name not in names}
     return large, small
-
-
-def holm(p_values: Mapping[str, float], level: float) -> set[str]:
-    """Those rejected, at a chance of at most `level` of any false one (Holm 1979)."""
-    rejected: set[str] = set()
-    for place, (name, p) in enumerate(sorted(p_values.items(), key=lambda each: each[1])):
-        if p > level / (len(p_values) - place):
-            break
-        rejected.add(name)
-    return rejected
 
 
 def _calibration(work: _Work) -> tuple[Gate, list[Interval]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
 
 from detectors.degradation.summary import COMPONENTS, OTHER, moments, score_table
+from detectors.drift.statistics import holm
 
 LEVEL = 0.95
 LEAST_SESSIONS = 10
@@ -290,9 +291,5 @@ def _p_value(worse: float, reference: Figure, current: Figure) -> float:
 
 def _corrected(changes: Sequence[Change]) -> list[Change]:
     """The same with p-values that are adjusted by Holm's procedure."""
-    adjusted = [1.0] * len(changes)
-    floor = 0.0
-    for rank, place in enumerate(sorted(range(len(changes)), key=lambda place: changes[place].p_value)):
-        floor = max(floor, min(1.0, changes[place].p_value * (len(changes) - rank)))
-        adjusted[place] = floor
+    adjusted = holm([change.p_value for change in changes], [1.0] * len(changes))
     return [replace(change, p_value=p_value) for change, p_value in zip(changes, adjusted, strict=True)]

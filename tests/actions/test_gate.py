@@ -15,11 +15,12 @@ from scipy import stats
 from sklearn import metrics as known
 
 from actions.gate.bootstrap import Pair, Sample, sample
-from actions.gate.judge import Gate, GateReport, holm, judge, rows_to_see
+from actions.gate.judge import Gate, GateReport, judge, rows_to_see
 from actions.gate.metrics import METRICS, metric_named
 from actions.gate.rows import Evaluation
 from app.domain.errors import Refused
 from app.domain.model import GateRules
+from app.domain.multiplicity import holm
 from app.healing import models_section
 from tests.actions.trials import CHALLENGER, CHAMPION, NOW, case, classes, evaluation, measured, scored
 

@@ -10,9 +10,10 @@ from app.domain.event import Ticked
 from app.domain.evidence import Alerts, EvidenceBag, Job, JobStep
 from app.domain.finding import Clear, Finding, Severity
 from app.domain.fleet import Answered, Fleet, GitHubStatus, Operations, Part, Ran, Runner, Trouble
+from app.domain.multiplicity import holm
 from app.domain.signal import Alert
 from app.domain.tenant import Repository, Sender
-from detectors.infrastructure_health import InfrastructureHealth, holm
+from detectors.infrastructure_health import InfrastructureHealth
 from detectors.resource_constraint import ResourceConstraint
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
