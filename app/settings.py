@@ -52,6 +52,9 @@ class GitHub(_Group):
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
 
     webhook_secrets_file: Path | None = Field(None, description="a file with one secret a line")
+    client_id: str = Field("", description="the App's client id: people sign in with it")
+    client_secret: SecretStr = SecretStr("")
+    client_secret_file: Path | None = Field(None, description="a file with the App's client secret")
     seconds_between_writes: float = Field(1.0, ge=0)
     timeout_s: float = Field(15.0, gt=0)
 
@@ -61,6 +64,17 @@ class Web(_Group):
     port: int = Field(8000, ge=0, le=65535)
     public_url: str = Field("", description="address under which people reach the dashboard; used in links")
     processes: int = Field(1, ge=1, le=64, description="web processes; more than one needs a broker")
+    operators: Annotated[tuple[int, ...], NoDecode] = Field(
+        (), description="GitHub's numbers of the accounts that run the bot and see all of it, comma-separated"
+    )
+    session_hours: float = Field(12.0, gt=0, le=720, description="how long a sign-in lasts at most")
+    idle_minutes: float = Field(30.0, gt=0, description="how long it lasts without a request")
+    requests_per_minute: int = Field(300, ge=1, description="requests of one person or address, in each web process")
+
+    @field_validator("operators", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class Api(_Group):
@@ -216,6 +230,15 @@ class Operations(_Group):
         return value
 
 
+class Vault(_Group):
+    """What seals the secrets that are kept in the database."""
+
+    keys: SecretStr = Field(
+        SecretStr(""), description="keys of 32 bytes in base64, comma-separated: the first seals, all of them open"
+    )
+    keys_file: Path | None = Field(None, description="a file with one key a line; made by itself beside SQLite")
+
+
 class Log(_Group):
     format: Literal["json", "console"] = "json"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -239,6 +262,7 @@ class Settings(BaseSettings):
     advisories: Advisories = Advisories()
     healing: Healing = Healing()
     operations: Operations = Operations()
+    vault: Vault = Vault()
     log: Log = Log()
 
     @property
@@ -256,6 +280,10 @@ class Settings(BaseSettings):
         """Empty when none is configured."""
         path = self.github.private_key_file
         return path.read_text() if path else self.github.private_key.get_secret_value()
+
+    def client_secret(self) -> str:
+        path = self.github.client_secret_file
+        return path.read_text().strip() if path else self.github.client_secret.get_secret_value()
 
     def mlflow_token(self) -> str:
         path = self.mlflow.token_file

@@ -137,7 +137,9 @@ class DeliveryRow(Leased, Base):
     __table_args__ = (
         UniqueConstraint("source", "guid"),
         Index("ix_deliveries_received", "received_at"),
-        Index("ix_deliveries_repository", "repository_id"),
+        Index("ix_deliveries_repository", "repository_id", "id"),
+        Index("ix_deliveries_installation", "installation_id", "id"),
+        Index("ix_deliveries_state", "state", "id"),
         *_lease_indexes("deliveries"),
     )
 
@@ -158,10 +160,13 @@ class DeliveryRow(Leased, Base):
 
 
 class InstallationRow(Base):
+    """`selection` is GitHub's: `all` or `selected` repositories, empty as long as nothing has said."""
+
     __tablename__ = "installations"
 
     id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     account: Mapped[str]
+    selection: Mapped[str] = mapped_column(String(16), default="", server_default="")
     added_at: Mapped[datetime]
     removed_at: Mapped[datetime | None]
 
@@ -184,7 +189,9 @@ class IncidentRow(Base):
     __tablename__ = "incidents"
     __table_args__ = (
         UniqueConstraint("repository_id", "fingerprint"),
-        Index("ix_incidents_state", "state", "updated_at"),
+        Index("ix_incidents_state", "state", "id"),
+        Index("ix_incidents_repository", "repository_id", "id"),
+        Index("ix_incidents_detector", "detector", "id"),
         Index("ix_incidents_branch", "repository_id", "branch"),
         Index("ix_incidents_sha", "repository_id", "head_sha"),
         Index("ix_incidents_updated", "updated_at"),
@@ -363,7 +370,9 @@ class SecretRow(Base):
 
 
 class TokenRow(Base):
-    """`digest` is the SHA-256 of the token in hexadecimal; the token itself is kept nowhere."""
+    """`digest` is the SHA-256 of the token in hexadecimal; the token itself is kept nowhere. It is good for a
+    repository, or (`repository_id` null) for all of an installation, or (both null) for everything. `account_id` is who
+    made it in the dashboard: the token may never do more than they may."""
 
     __tablename__ = "tokens"
     __table_args__ = (UniqueConstraint("digest"),)
@@ -371,7 +380,9 @@ class TokenRow(Base):
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
     kind: Mapped[str] = mapped_column(String(16))
-    repository_id: Mapped[int] = mapped_column(ForeignKey("repositories.id"), index=True)
+    repository_id: Mapped[int | None] = mapped_column(ForeignKey("repositories.id"), index=True)
+    installation_id: Mapped[int | None] = mapped_column(ForeignKey("installations.id"), index=True)
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
     scopes: Mapped[list[Any]]
     name: Mapped[str]
     created_at: Mapped[datetime]
@@ -431,3 +442,177 @@ class SeriesRow(Base):
     limit: Mapped[float | None]
     points: Mapped[list[Any]]
     updated_at: Mapped[datetime]
+
+
+class AccountRow(Base):
+    """A person who has signed in. `id` is GitHub's number of the account, never its login; LOCAL is whoever holds this
+    machine. `locale` and `time_zone` are what they chose, empty for what the browser says. `operator`: runs the bot
+    itself, so sees everything."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    login: Mapped[str]
+    locale: Mapped[str] = mapped_column(default="", server_default="")
+    time_zone: Mapped[str] = mapped_column(default="", server_default="")
+    operator: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+
+
+class SignInRow(Base):
+    """A sign-in that has begun, or a link that was handed out. `digest` is the SHA-256 of the state or of the link's
+    token; `kind` is oauth, link or setup; `verifier` is PKCE's, sealed."""
+
+    __tablename__ = "sign_ins"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    verifier: Mapped[bytes]
+    onwards: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class SessionRow(Base):
+    """A browser that is signed in. `digest` is the SHA-256 of the cookie; `user_token` is GitHub's for the person,
+    sealed, empty for LOCAL; `checked_at` is when their grants were last asked for."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (UniqueConstraint("digest"), Index("ix_sessions_account", "account_id"))
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    user_token: Mapped[bytes]
+    checked_at: Mapped[datetime]
+    created_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class GrantRow(Base):
+    """What GitHub lets a person do in a repository, as a Role, as of when it was last asked."""
+
+    __tablename__ = "grants"
+    __table_args__ = (Index("ix_grants_installation", "installation_id", "account_id"),)
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    repository_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    installation_id: Mapped[int] = mapped_column(BigInteger)
+    role: Mapped[str] = mapped_column(String(16))
+    granted_at: Mapped[datetime]
+
+
+class MemberRow(Base):
+    """What a person may do at most in an installation, as its admins have said; GitHub's grants are the ceiling."""
+
+    __tablename__ = "members"
+
+    installation_id: Mapped[int] = mapped_column(ForeignKey("installations.id"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    by: Mapped[str]
+    at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """Who did what, in a chain: `chain` is the SHA-256 of the former row's `chain` and of this row. `via` is dashboard,
+    api, github, cli or bot; `what` and `number` name the thing."""
+
+    __tablename__ = "audit"
+    __table_args__ = (
+        Index("ix_audit_installation", "installation_id", "id"),
+        Index("ix_audit_repository", "repository_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime]
+    actor: Mapped[str]
+    actor_id: Mapped[int | None] = mapped_column(BigInteger)
+    via: Mapped[str] = mapped_column(String(16))
+    verb: Mapped[str] = mapped_column(String(32))
+    what: Mapped[str] = mapped_column(String(32))
+    number: Mapped[str]
+    installation_id: Mapped[int | None] = mapped_column(BigInteger)
+    repository_id: Mapped[int | None] = mapped_column(BigInteger)
+    data: Mapped[dict[str, Any]]
+    chain: Mapped[str] = mapped_column(String(64))
+
+
+class ViewRow(Base):
+    """A search that a person keeps under a name. `query` is the query string of the page."""
+
+    __tablename__ = "views"
+    __table_args__ = (UniqueConstraint("account_id", "name"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    name: Mapped[str]
+    query: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class CredentialRow(Base):
+    """A secret that somebody entrusted to the bot, sealed (security/vault.py)."""
+
+    __tablename__ = "credentials"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes]
+    updated_at: Mapped[datetime]
+
+
+class RefreshRow(Base):
+    """A refresh token of a machine's `family`, good for one use. One that comes a second time ends the family."""
+
+    __tablename__ = "refresh_tokens"
+    __table_args__ = (UniqueConstraint("digest"), Index("ix_refresh_tokens_family", "family"))
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    family: Mapped[str] = mapped_column(String(32))
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class AnswerRow(Base):
+    """What was answered to a write that came with an Idempotency-Key, so that it can be answered again."""
+
+    __tablename__ = "answers"
+    __table_args__ = (Index("ix_answers_at", "at"),)
+
+    principal: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request: Mapped[str] = mapped_column(String(64))
+    status: Mapped[int]
+    body: Mapped[bytes]
+    at: Mapped[datetime]
+
+
+class ApprovalRow(Base):
+    """One person's yes to a repair that needs several."""
+
+    __tablename__ = "approvals"
+
+    repair_id: Mapped[int] = mapped_column(ForeignKey("repairs.id"), primary_key=True)
+    by: Mapped[str] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+
+
+class ProcessRow(Base):
+    """A process of ours that lives, or has: `kind` is web or worker; `seen_at` is its last heartbeat."""
+
+    __tablename__ = "processes"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    version: Mapped[str]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    facts: Mapped[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Who may send what that is not a webhook of GitHub's."""
+"""Who may see what, do what, and send what."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -8,9 +8,76 @@ from enum import StrEnum
 from app.domain.tenant import Repository
 
 
+LOCAL = 0
+"""The account of whoever holds this machine: signed in by a link that it printed, and known to no forge."""
+
+
+class Role(StrEnum):
+    """What a person may do, from the least to the most: look; decide on repairs; set rules, tokens and members."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+    def covers(self, other: "Role") -> bool:
+        return _RANK[self] >= _RANK[other]
+
+
+_RANK = {role: rank for rank, role in enumerate(Role)}
+
+
+def least(first: Role, *others: Role) -> Role:
+    return min((first, *others), key=_RANK.__getitem__)
+
+
+def role_for(permission: str) -> Role | None:
+    """The role that GitHub's word for a permission stands for; None for none. Roles of an organisation's own making
+    come with the permission that they are based on."""
+    return {
+        "admin": Role.ADMIN,
+        "maintain": Role.OPERATOR,
+        "write": Role.OPERATOR,
+        "push": Role.OPERATOR,
+        "triage": Role.VIEWER,
+        "read": Role.VIEWER,
+        "pull": Role.VIEWER,
+    }.get(permission)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person. `id` is GitHub's number, which never changes hands; `login` is only what they are called now.
+
+    `operator`: they run the bot itself, and see everything in it.
+    """
+
+    id: int
+    login: str
+    locale: str = ""
+    time_zone: str = ""
+    operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a reader may see, handed to everything that reads for people: all of it, or what GitHub lets an account
+    see, or what a token is good for. The default sees nothing."""
+
+    everything: bool = False
+    account_id: int | None = None
+    installation_id: int | None = None
+    repository_id: int | None = None
+
+
+EVERYTHING = Sight(everything=True)
+
+
 class Scope(StrEnum):
     OBSERVATIONS = "observations"  # rows of what a model predicted
     SIGNALS = "signals"  # alerts, samples, events of monitoring systems and registries
+    READ = "read"  # what a viewer may see
+    OPERATE = "operate"  # what an operator may do
+    ADMIN = "admin"  # what an admin may set
 
 
 class TokenKind(StrEnum):

@@ -1,4 +1,4 @@
-"""Deliveries, tenants, incidents, repairs, effects, timeline, switches, turns, tokens, models, series."""
+"""All tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,17 @@ TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
+    op.create_table(
+        "accounts",
+        sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("login", sa.Text(), nullable=False),
+        sa.Column("locale", sa.Text(), server_default="", nullable=False),
+        sa.Column("time_zone", sa.Text(), server_default="", nullable=False),
+        sa.Column("operator", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("seen_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_accounts"),
+    )
     op.create_table(
         "deliveries",
         sa.Column("id", KEY, nullable=False),
@@ -63,7 +74,9 @@ def upgrade() -> None:
         sqlite_where=sa.text("lease_until IS NOT NULL"),
     )
     op.create_index("ix_deliveries_received", "deliveries", ["received_at"])
-    op.create_index("ix_deliveries_repository", "deliveries", ["repository_id"])
+    op.create_index("ix_deliveries_repository", "deliveries", ["repository_id", "id"])
+    op.create_index("ix_deliveries_installation", "deliveries", ["installation_id", "id"])
+    op.create_index("ix_deliveries_state", "deliveries", ["state", "id"])
     op.create_table(
         "incidents",
         sa.Column("id", KEY, nullable=False),
@@ -97,12 +110,15 @@ def upgrade() -> None:
     op.create_index("ix_incidents_branch", "incidents", ["repository_id", "branch"])
     op.create_index("ix_incidents_installation_id", "incidents", ["installation_id"])
     op.create_index("ix_incidents_sha", "incidents", ["repository_id", "head_sha"])
-    op.create_index("ix_incidents_state", "incidents", ["state", "updated_at"])
+    op.create_index("ix_incidents_state", "incidents", ["state", "id"])
+    op.create_index("ix_incidents_repository", "incidents", ["repository_id", "id"])
+    op.create_index("ix_incidents_detector", "incidents", ["detector", "id"])
     op.create_index("ix_incidents_updated", "incidents", ["updated_at"])
     op.create_table(
         "installations",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("selection", sa.String(length=16), server_default="", nullable=False),
         sa.Column("added_at", TIME, nullable=False),
         sa.Column("removed_at", TIME, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_installations"),
@@ -298,7 +314,9 @@ def upgrade() -> None:
         sa.Column("id", KEY, nullable=False),
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), nullable=True),
+        sa.Column("installation_id", sa.BigInteger(), nullable=True),
+        sa.Column("account_id", sa.BigInteger(), nullable=True),
         sa.Column("scopes", sa.JSON(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("created_at", TIME, nullable=False),
@@ -306,10 +324,13 @@ def upgrade() -> None:
         sa.Column("revoked_at", TIME, nullable=True),
         sa.Column("last_used_at", TIME, nullable=True),
         sa.ForeignKeyConstraint(["repository_id"], ["repositories.id"], name="fk_tokens_repository_id"),
+        sa.ForeignKeyConstraint(["installation_id"], ["installations.id"], name="fk_tokens_installation_id"),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_tokens_account_id"),
         sa.PrimaryKeyConstraint("id", name="pk_tokens"),
         sa.UniqueConstraint("digest", name="uq_tokens_digest"),
     )
     op.create_index("ix_tokens_repository_id", "tokens", ["repository_id"])
+    op.create_index("ix_tokens_installation_id", "tokens", ["installation_id"])
     op.create_table(
         "models",
         sa.Column("id", KEY, nullable=False),
@@ -351,12 +372,152 @@ def upgrade() -> None:
         sa.UniqueConstraint("repository_id", "key", name="uq_series_repository_id_key"),
     )
     op.create_index("ix_series_updated", "series", ["repository_id", "updated_at"])
+    op.create_table(
+        "answers",
+        sa.Column("principal", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("request", sa.String(length=64), nullable=False),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("principal", "key", name="pk_answers"),
+    )
+    op.create_index("ix_answers_at", "answers", ["at"], unique=False)
+    op.create_table(
+        "audit",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("actor", sa.Text(), nullable=False),
+        sa.Column("actor_id", sa.BigInteger(), nullable=True),
+        sa.Column("via", sa.String(length=16), nullable=False),
+        sa.Column("verb", sa.String(length=32), nullable=False),
+        sa.Column("what", sa.String(length=32), nullable=False),
+        sa.Column("number", sa.Text(), nullable=False),
+        sa.Column("installation_id", sa.BigInteger(), nullable=True),
+        sa.Column("repository_id", sa.BigInteger(), nullable=True),
+        sa.Column("data", sa.JSON(), nullable=False),
+        sa.Column("chain", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_audit"),
+    )
+    op.create_index("ix_audit_installation", "audit", ["installation_id", "id"], unique=False)
+    op.create_index("ix_audit_repository", "audit", ["repository_id", "id"], unique=False)
+    op.create_table(
+        "credentials",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("updated_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_credentials"),
+    )
+    op.create_table(
+        "processes",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("started_at", TIME, nullable=False),
+        sa.Column("seen_at", TIME, nullable=False),
+        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_processes"),
+    )
+    op.create_table(
+        "sign_ins",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("verifier", sa.LargeBinary(), nullable=False),
+        sa.Column("onwards", sa.Text(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
+        sa.Column("used_at", TIME, nullable=True),
+        sa.PrimaryKeyConstraint("digest", name="pk_sign_ins"),
+    )
+    op.create_table(
+        "grants",
+        sa.Column("account_id", sa.BigInteger(), nullable=False),
+        sa.Column("repository_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("installation_id", sa.BigInteger(), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("granted_at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_grants_account_id"),
+        sa.PrimaryKeyConstraint("account_id", "repository_id", name="pk_grants"),
+    )
+    op.create_index("ix_grants_installation", "grants", ["installation_id", "account_id"], unique=False)
+    op.create_table(
+        "members",
+        sa.Column("installation_id", sa.BigInteger(), nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_members_account_id"),
+        sa.ForeignKeyConstraint(["installation_id"], ["installations.id"], name="fk_members_installation_id"),
+        sa.PrimaryKeyConstraint("installation_id", "account_id", name="pk_members"),
+    )
+    op.create_table(
+        "sessions",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=False),
+        sa.Column("user_token", sa.LargeBinary(), nullable=False),
+        sa.Column("checked_at", TIME, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("seen_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
+        sa.Column("ended_at", TIME, nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_sessions_account_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_sessions"),
+        sa.UniqueConstraint("digest", name="uq_sessions_digest"),
+    )
+    op.create_index("ix_sessions_account", "sessions", ["account_id"], unique=False)
+    op.create_table(
+        "views",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("query", sa.Text(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_views_account_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_views"),
+        sa.UniqueConstraint("account_id", "name", name="uq_views_account_id_name"),
+    )
+    op.create_table(
+        "approvals",
+        sa.Column("repair_id", KEY, nullable=False),
+        sa.Column("by", sa.Text(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.ForeignKeyConstraint(["repair_id"], ["repairs.id"], name="fk_approvals_repair_id"),
+        sa.PrimaryKeyConstraint("repair_id", "by", name="pk_approvals"),
+    )
+    op.create_table(
+        "refresh_tokens",
+        sa.Column("id", KEY, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("family", sa.String(length=32), nullable=False),
+        sa.Column("token_id", KEY, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
+        sa.Column("used_at", TIME, nullable=True),
+        sa.Column("ended_at", TIME, nullable=True),
+        sa.ForeignKeyConstraint(["token_id"], ["tokens.id"], name="fk_refresh_tokens_token_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_refresh_tokens"),
+        sa.UniqueConstraint("digest", name="uq_refresh_tokens_digest"),
+    )
+    op.create_index("ix_refresh_tokens_family", "refresh_tokens", ["family"], unique=False)
     if op.get_bind().dialect.name == "postgresql":
         # bodies arrive compressed: trying once more costs time and wins nothing
         op.execute("ALTER TABLE deliveries ALTER COLUMN body SET STORAGE EXTERNAL")
 
 
 def downgrade() -> None:
+    op.drop_table("processes")
+    op.drop_table("approvals")
+    op.drop_table("answers")
+    op.drop_table("refresh_tokens")
+    op.drop_table("credentials")
+    op.drop_table("views")
+    op.drop_table("audit")
+    op.drop_table("members")
+    op.drop_table("grants")
+    op.drop_table("sessions")
+    op.drop_table("sign_ins")
     op.drop_table("series")
     op.drop_table("model_windows")
     op.drop_table("models")
@@ -374,3 +535,4 @@ def downgrade() -> None:
     op.drop_table("installations")
     op.drop_table("incidents")
     op.drop_table("deliveries")
+    op.drop_table("accounts")

@@ -1,0 +1,40 @@
+"""What a reader may see, as SQL: every read for people is narrowed by it."""
+
+from typing import Any, Protocol
+
+from sqlalchemy import ColumnElement, false, select, true
+
+from app.db.tables import GrantRow, RepositoryRow
+from app.domain.access import Sight
+
+
+class OfRepository(Protocol):
+    """A table whose rows belong to repositories."""
+
+    repository_id: Any
+
+
+def seen(sight: Sight, row: type[OfRepository]) -> ColumnElement[bool]:
+    """Whether the row's repository is one that may be seen."""
+    return seen_repository(sight, row.repository_id)
+
+
+def seen_repository(sight: Sight, repository_id: Any) -> ColumnElement[bool]:
+    """The same of a column that holds a repository's number. The narrowest of what is said counts."""
+    if sight.everything:
+        return true()
+    clauses: list[ColumnElement[bool]] = []
+    if sight.repository_id is not None:
+        clauses.append(repository_id == sight.repository_id)
+    if sight.installation_id is not None:
+        home = RepositoryRow.installation_id == sight.installation_id
+        clauses.append(repository_id.in_(select(RepositoryRow.id).where(home)))
+    if sight.account_id is not None:
+        granted = select(GrantRow.repository_id).where(GrantRow.account_id == sight.account_id)
+        clauses.append(repository_id.in_(granted))
+    if not clauses:
+        return false()
+    every = clauses[0]
+    for clause in clauses[1:]:
+        every = every & clause
+    return every
