@@ -7,7 +7,6 @@ from enum import StrEnum
 
 from app.domain.tenant import Repository
 
-
 LOCAL = 0
 """The account of whoever holds this machine: signed in by a link that it printed, and known to no forge."""
 

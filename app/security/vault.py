@@ -1,4 +1,4 @@
-"""Seals secrets before they are kept: AES-256-GCM, bound to what the secret is of, so that none can stand in for another.
+"""Seals secrets before they are kept: AES-256-GCM, bound to what each is of, so that none can stand in for another.
 
 Sealed: version (1 byte), key id (4 bytes), nonce (12 bytes), ciphertext and tag. The key id is the beginning of the
 SHA-256 of the key: it says which key opens, and nothing of the key.
