@@ -1,11 +1,14 @@
 """The composition root: the only module that knows every adapter."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+from pydantic import SecretStr
 from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
 
 from app.adapters import observations, sources
 from app.adapters.channels import Channels
@@ -21,6 +24,7 @@ from app.adapters.prometheus import Prometheus
 from app.adapters.resolver import UvResolver
 from app.adapters.watch import OperatorsWatch
 from app.adapters.workflow_check import WorkflowJudges
+from app.db.credentials import Credentials
 from app.db.engine import make_engine
 from app.db.store import SqlStore
 from app.db.vitals import Vitals
@@ -37,6 +41,7 @@ from app.ports.notifier import NoNotifier, Notifier
 from app.ports.queue import Doorbell
 from app.ports.registry import NoRegistry, Registry
 from app.security.masking import mask_event
+from app.security.vault import Vault, key_file, keys_of
 from app.settings import Settings
 from app.summaries import DetectorSummaries
 from app.telemetry.logs import configure
@@ -50,12 +55,20 @@ class Unconfigured(Permanent):
 
 @dataclass(frozen=True)
 class Wired:
+    """`settings` are complete: what the environment left open is taken from what was kept when the App was set up."""
+
     settings: Settings
     engine: Engine
     bell: Doorbell
     store: SqlStore
     kit: Kit
     app: GitHubApp
+    vault: Vault
+
+    @property
+    def oauth(self) -> tuple[str, str] | None:
+        """The App's client id and client secret, with which people sign in. None: nobody can."""
+        return _oauth(self.settings)
 
 
 def doorbell(settings: Settings) -> Doorbell:
@@ -130,21 +143,93 @@ def logs(settings: Settings) -> None:
     configure(form=settings.log.format, level=settings.log.level, processors=(mask_event,))
 
 
-def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wired:
-    """Everything, connected to nothing yet: engines and clients connect when first used.
+def vault(settings: Settings) -> Vault:
+    """What seals secrets. On SQLite its key is made by itself, in a file beside the database; elsewhere, where several
+    machines share the database, it must be set, and the vault is not usable without. Raises Unconfigured."""
+    told = settings.vault
+    database = make_url(settings.database.url)
+    try:
+        if told.keys_file is not None:
+            return Vault(keys_of(told.keys_file.read_text()))
+        if told.keys.get_secret_value():
+            return Vault(keys_of(told.keys.get_secret_value()))
+        if database.get_backend_name() == "sqlite" and database.database:
+            return Vault(keys_of(key_file(Path(database.database).with_suffix(".key"))))
+    except OSError as error:
+        raise Unconfigured(f"the keys of the vault cannot be read: {error}") from error
+    except ValueError as error:
+        raise Unconfigured(f"HEAL_VAULT__KEYS_FILE: {error}") from error
+    return Vault(())
 
-    Raises Unconfigured for a missing App id, key or secret, DuplicateKind for two plugins of one kind.
+
+def credentials(settings: Settings, engine: Engine) -> Credentials:
+    return Credentials(engine, vault(settings))
+
+
+def usable(sealing: Vault) -> Vault:
+    """Raises Unconfigured for one without a key."""
+    if not sealing.usable:
+        raise Unconfigured(
+            "HEAL_VAULT__KEYS_FILE is not set: secrets are kept in the database, and only sealed. Make a key with "
+            "`openssl rand -base64 32`; see docs/how-to/install.md"
+        )
+    return sealing
+
+
+def completed(settings: Settings, kept: Mapping[str, bytes]) -> Settings:
+    """With what was kept when the App was set up (app.db.credentials) wherever the environment says nothing. Nothing is
+    taken from there when the environment names another App."""
+    told = settings.github
+    if not kept or (told.app_id and told.app_id != int(kept["app_id"])):
+        return settings
+    text = {name: value.decode() for name, value in kept.items()}
+    github: dict[str, object] = {"app_id": int(text["app_id"])}
+    if not settings.private_key_pem():
+        github["private_key"] = SecretStr(text["private_key"])
+    if not settings.webhook_secrets():
+        github["webhook_secrets"] = (SecretStr(text["webhook_secret"]),)
+    if not told.client_id:
+        github["client_id"] = text["client_id"]
+    if not settings.client_secret():
+        github["client_secret"] = SecretStr(text["client_secret"])
+    github |= {name: text[name] for name in ("api_url", "web_url") if name not in told.model_fields_set}
+    web = {} if settings.web.public_url else {"public_url": text["public_url"]}
+    return settings.model_copy(
+        update={"github": told.model_copy(update=github), "web": settings.web.model_copy(update=web)}
+    )
+
+
+def missing(settings: Settings) -> list[str]:
+    """The variables without which the App cannot work, and that are not set."""
+    needed = {
+        "HEAL_GITHUB__APP_ID": settings.github.app_id,
+        "HEAL_GITHUB__PRIVATE_KEY_FILE": settings.private_key_pem(),
+        "HEAL_GITHUB__WEBHOOK_SECRETS_FILE": settings.webhook_secrets(),
+    }
+    return [name for name, value in needed.items() if not value]
+
+
+def _oauth(settings: Settings) -> tuple[str, str] | None:
+    pair = settings.github.client_id, settings.client_secret()
+    return pair if all(pair) else None
+
+
+def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wired:
+    """Everything. Connected to nothing yet (engines and clients connect when first used), except that the database is
+    asked for the App's credentials where the settings do not give them.
+
+    Raises Unconfigured for a missing App id, key or secret, DuplicateKind for two plugins of one kind, Sealed for kept
+    credentials whose key is missing, Unreachable.
     """
-    secrets = settings.webhook_secrets()
-    key = settings.private_key_pem()
-    for name, value in (
-        ("HEAL_GITHUB__APP_ID", settings.github.app_id),
-        ("HEAL_GITHUB__PRIVATE_KEY_FILE", key),
-        ("HEAL_GITHUB__WEBHOOK_SECRETS_FILE", secrets),
-    ):
-        if not value:
-            raise Unconfigured(f"{name} is not set; see docs/how-to/install.md")
     engine = make_engine(settings.database_url())
+    sealing = vault(settings)
+    if missing(settings):
+        settings = completed(settings, Credentials(engine, sealing).all())
+    if lacking := missing(settings):
+        raise Unconfigured(f"{lacking[0]} is not set; run `heal setup`, or see docs/how-to/install.md")
+    if _oauth(settings):
+        usable(sealing)
+    key = settings.private_key_pem()
     bell = doorbell(settings)
     store = SqlStore(engine, bell, lease_s=settings.database.lease_s, max_attempts=settings.database.max_attempts)
     clock = SystemClock()
@@ -183,7 +268,7 @@ def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wir
         renew_every_s=settings.database.lease_s / 3,
         passing=passing,
     )
-    return Wired(settings, engine, bell, store, kit, app)
+    return Wired(settings, engine, bell, store, kit, app, sealing)
 
 
 def embedded_workers(wired: Wired) -> Pump | None:

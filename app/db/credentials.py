@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, inspect, select
 
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
@@ -29,7 +29,9 @@ class Credentials:
                 )
 
     def all(self) -> dict[str, bytes]:
-        """By name. Raises Sealed when a key is missing."""
+        """By name; none where the database is not set up yet. Raises Sealed when a key is missing."""
         with reading(self._engine) as connection:
+            if not inspect(connection).has_table(CredentialRow.__tablename__):
+                return {}
             rows = connection.execute(select(CredentialRow.name, CredentialRow.sealed)).all()
         return {row.name: self._vault.open(row.sealed, f"credential {row.name}") for row in rows}

@@ -67,16 +67,26 @@ def keys_of(text: str) -> list[bytes]:
 
 
 def key_file(path: Path) -> str:
-    """The text of the file; a new one, for its owner's eyes alone, when there is none."""
+    """The text of the file; a new one, for its owner's eyes alone, when there is none. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = base64.b64encode(secrets.token_bytes(_KEY)) + b"\n"
+    if not path.exists():
+        _make_key(path)
+    return path.read_text()
+
+
+def _make_key(path: Path) -> None:
+    """Whole or not at all, and never in place of another: a second process may be doing the same."""
+    made = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(base64.b64encode(secrets.token_bytes(_KEY)) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
     try:
-        opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        os.link(made, path)
     except FileExistsError:
-        return path.read_text()
-    with os.fdopen(opened, "wb") as file:
-        file.write(made)
-    return made.decode()
+        pass
+    finally:
+        made.unlink()
 
 
 def _id(key: bytes) -> bytes:
