@@ -1,0 +1,74 @@
+"""Numbers and times as a language writes them. Used as `formats.number(x, language)`."""
+
+import datetime as dt
+from collections.abc import Iterable
+
+from babel import dates, lists, numbers
+
+from app.i18n.languages import locale
+
+_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
+def number(value: float, language: str, digits: int | None = None) -> str:
+    """With the language's separators; at most 3 decimal places, or exactly `digits`."""
+    if digits is None:
+        return numbers.format_decimal(value, locale=locale(language))
+    pattern = "#,##0" + ("." + "0" * digits if digits else "")
+    return numbers.format_decimal(value, pattern, locale=locale(language))
+
+
+def compact(value: float, language: str) -> str:
+    """Short, for axes and counts: 123K."""
+    return numbers.format_compact_decimal(value, locale=locale(language), fraction_digits=1)
+
+
+def percent(share: float, language: str, digits: int = 0) -> str:
+    """0.123 as 12%, with that many decimal places."""
+    head, zero, tail = str(locale(language).percent_formats[None].pattern).rpartition("0")
+    pattern = head + zero + ("." + "0" * digits if digits else "") + tail
+    return numbers.format_percent(share, pattern, locale=locale(language))
+
+
+def date(at: dt.date, language: str, zone: dt.tzinfo = dt.UTC) -> str:
+    """A day; of a time (aware), the day that it is in the zone."""
+    day = at.astimezone(zone).date() if isinstance(at, dt.datetime) else at
+    return dates.format_date(day, "medium", locale=locale(language))
+
+
+def time(at: dt.datetime, language: str, zone: dt.tzinfo = dt.UTC) -> str:
+    """Hours and minutes in the zone. `at` is aware."""
+    return dates.format_time(at, "short", tzinfo=zone, locale=locale(language))
+
+
+def datetime(at: dt.datetime, language: str, zone: dt.tzinfo = dt.UTC) -> str:
+    """To the second, with the zone's name or offset. `at` is aware."""
+    moment = dates.format_datetime(at, "medium", tzinfo=zone, locale=locale(language))
+    return f"{moment} {dates.format_datetime(at, 'z', tzinfo=zone, locale=locale(language))}"
+
+
+def duration(seconds: float, language: str) -> str:
+    """In its two largest units: 2 hr 5 min. Less than a second is told in milliseconds."""
+    if 0 < abs(seconds) < 1:
+        return _amount(max(1, round(abs(seconds) * 1_000)), "millisecond", language)
+    rest, told = round(abs(seconds)), []
+    for name, size in _UNITS:
+        amount, rest = divmod(rest, size)
+        if amount or (name == "second" and not told):
+            told.append(_amount(amount, name, language))
+        if len(told) == 2 or (told and not amount):
+            break
+    return " ".join(told)
+
+
+def _amount(count: int, unit: str, language: str) -> str:
+    where = locale(language)
+    patterns = where.unit_patterns[f"duration-{unit}"]["short"]
+    # for a form that the short patterns lack Babel would take the long ones
+    pattern = patterns.get(where.plural_form(count)) or patterns["other"]
+    return str(pattern).format(numbers.format_decimal(count, locale=where))
+
+
+def list(items: Iterable[object], language: str, style: str = "standard") -> str:
+    """a, b, and c; with `style="or"`: a, b, or c."""
+    return lists.format_list([str(item) for item in items], style=style, locale=locale(language))

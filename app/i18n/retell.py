@@ -1,0 +1,86 @@
+"""What the bot wrote down in English, told in another language.
+
+Findings, decisions and plans are kept as English sentences. `sentences.toml` holds their templates: a text that one of
+them matches is told by its translation, with the same values; any other text stands as it is.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import re2
+
+SENTENCES = Path(__file__).parent / "sentences.toml"
+
+_HOLE = re.compile(r"%\(([a-z][a-z0-9_]*)\)s")
+_LONGEST = 2_000  # characters; a longer text is no sentence of ours
+_MEMORY = 64 * 2**20
+_DEEPEST = 2  # a value may be a known phrase, and that may hold another
+
+
+@lru_cache(maxsize=1)
+def sentences() -> tuple[str, ...]:
+    """The templates as they stand in the file."""
+    sections = tomllib.loads(SENTENCES.read_text())
+    return tuple(dict.fromkeys(sentence for section in sections.values() for sentence in section["sentences"]))
+
+
+def retell(text: str, say: Callable[..., str]) -> str:
+    """`text` by `say`, which is a catalogue's gettext. Values are taken over as they are: escape what comes out."""
+    return _retold(text, say, _DEEPEST)
+
+
+def _retold(text: str, say: Callable[..., str], depth: int) -> str:
+    found = _recognised(text)
+    if found is None:
+        return text
+    template, values = found
+    if depth:
+        values = {name: _retold(value, say, depth - 1) for name, value in values.items()}
+    return say(template, **values)
+
+
+@lru_cache(maxsize=4_096)  # the same few sentences stand on every page
+def _recognised(text: str) -> tuple[str, Mapping[str, str]] | None:
+    return _known().match(text) if 0 < len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=1)
+def _known() -> "_Known":
+    return _Known(sentences())
+
+
+class _Known:
+    """All templates as one automaton, which reads a text once; the one with the most words of its own wins."""
+
+    def __init__(self, templates: Sequence[str]) -> None:
+        self._templates = sorted(templates, key=lambda one: (-len(_HOLE.sub("", one)), one))
+        patterns = [_pattern(one) for one in self._templates]
+        self._patterns = [re2.compile(pattern) for pattern in patterns]
+        options = re2.Options()
+        options.max_mem = _MEMORY
+        self._set = re2.Set.FullMatchSet(options)
+        for pattern in patterns:
+            self._set.Add(pattern)
+        self._set.Compile()
+
+    def match(self, text: str) -> tuple[str, Mapping[str, str]] | None:
+        hits = self._set.Match(text)
+        if not hits:
+            return None
+        best = min(hits)
+        return self._templates[best], self._patterns[best].fullmatch(text).groupdict()
+
+
+def _pattern(template: str) -> str:
+    """A template as a regular expression; of a hole that stands twice the first counts."""
+    pieces, end, seen = ["(?s)"], 0, set()
+    for hole in _HOLE.finditer(template):
+        name = hole[1]
+        pieces += [re2.escape(template[end : hole.start()].replace("%%", "%"))]
+        pieces += [".+?" if name in seen else f"(?P<{name}>.+?)"]
+        seen.add(name)
+        end = hole.end()
+    return "".join([*pieces, re2.escape(template[end:].replace("%%", "%"))])
