@@ -7,7 +7,16 @@ from babel import dates, lists, numbers
 
 from app.i18n.languages import locale
 
-_UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+# the symbols of the SI where a language uses them: CLDR's short forms are no shorter, and incomplete
+_LATIN = ("%d\xa0d", "%d\xa0h", "%d\xa0min", "%d\xa0s", "%d\xa0ms")
+_UNITS = {
+    "en": _LATIN,
+    "es": _LATIN,
+    "fr": ("%d\xa0j", *_LATIN[1:]),
+    "de": _LATIN,
+    "ja": ("%d日", "%d時間", "%d分", "%d秒", "%dミリ秒"),
+    "zh": ("%d天", "%d小时", "%d分钟", "%d秒", "%d毫秒"),
+}
 
 
 def number(value: float, language: str, digits: int | None = None) -> str:
@@ -48,25 +57,18 @@ def datetime(at: dt.datetime, language: str, zone: dt.tzinfo = dt.UTC) -> str:
 
 
 def duration(seconds: float, language: str) -> str:
-    """In its two largest units: 2 hr 5 min. Less than a second is told in milliseconds."""
+    """In its two largest units: 2 h 5 min. Less than a second is told in milliseconds."""
+    day, hour, minute, second, millisecond = _UNITS.get(language, _UNITS["en"])
     if 0 < abs(seconds) < 1:
-        return _amount(max(1, round(abs(seconds) * 1_000)), "millisecond", language)
+        return millisecond % max(1, round(abs(seconds) * 1_000))
     rest, told = round(abs(seconds)), []
-    for name, size in _UNITS:
+    for unit, size in ((day, 86_400), (hour, 3_600), (minute, 60), (second, 1)):
         amount, rest = divmod(rest, size)
-        if amount or (name == "second" and not told):
-            told.append(_amount(amount, name, language))
+        if amount or (size == 1 and not told):
+            told.append(unit % amount)
         if len(told) == 2 or (told and not amount):
             break
     return " ".join(told)
-
-
-def _amount(count: int, unit: str, language: str) -> str:
-    where = locale(language)
-    patterns = where.unit_patterns[f"duration-{unit}"]["short"]
-    # for a form that the short patterns lack Babel would take the long ones
-    pattern = patterns.get(where.plural_form(count)) or patterns["other"]
-    return str(pattern).format(numbers.format_decimal(count, locale=where))
 
 
 def list(items: Iterable[object], language: str, style: str = "standard") -> str:
