@@ -83,7 +83,7 @@ class Policy:
     `confidence` is the least confidence of single detectors, in place of `min_confidence`; `settings` are those of
     single detectors, checked against their own; `models` are the team's; `queries` are asked of Prometheus, by the name
     of the series; `signatures` are how failures of the team's own show; `playbooks` are ladders in place of the usual
-    ones, by cause."""
+    ones, by cause; `language` is that of what is written on GitHub."""
 
     mode: Mode = Mode.OBSERVE
     detectors: Mapping[str, Mode] = field(default_factory=dict)
@@ -103,6 +103,7 @@ class Policy:
     playbooks: Mapping[str, tuple[Remedy, ...]] = field(default_factory=dict)
     autonomy: Autonomy = field(default_factory=Autonomy)
     notify: tuple[Route, ...] = ()
+    language: str = "en"
     origin: Mapping[str, str] = field(default_factory=dict)
 
 

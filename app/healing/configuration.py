@@ -50,6 +50,7 @@ from app.security.yaml import NOT_YAML
 
 REPOSITORY = CONFIG_PATH
 OWNER = f"the owner's {CONFIG_PATH}"
+ON_ALL = "the installation on all repositories"  # nobody chose this repository, so it is only observed
 
 _MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 20
@@ -181,6 +182,8 @@ class HealFile(_Section):
     autonomy: AutonomySection = AutonomySection()
     notify: tuple[RouteSection, ...] = Field(default=(), max_length=MOST_ROUTES)
     """Who is told what, where. The lists of the owner and of the repository add up."""
+    language: Literal["en", "es", "fr", "de", "ja", "zh"] | None = None
+    """The language of check runs, comments, pull requests, issues and news."""
 
 
 def resolve(
@@ -189,13 +192,19 @@ def resolve(
     *,
     known_detectors: Mapping[str, type[BaseModel] | None],
     known_actions: Mapping[str, type[BaseModel] | None],
+    on_all: bool = False,
 ) -> Configured:
     """The policy of a repository: the repository's file over the owner's over the defaults, key by key.
 
     None means that there is no such file. Where a file has a failure, it is left out and the mode is observe at most.
-    `known_detectors` are kinds with the model of their settings, None for those without.
+    `known_detectors` are kinds with the model of their settings, None for those without. `on_all`: the App is installed
+    on all repositories; one without a file of its own or its owner's was chosen by nobody, and is only observed.
     """
-    return _resolve(repository_text, owner_text, tuple(known_detectors.items()), tuple(known_actions.items()))
+    kinds = tuple(known_detectors.items()), tuple(known_actions.items())
+    configured = _resolve(repository_text, owner_text, *kinds)
+    if on_all and repository_text is None and owner_text is None:
+        return Configured(replace(configured.policy, mode=Mode.OBSERVE, origin={"mode": ON_ALL}))
+    return configured
 
 
 @lru_cache(maxsize=256)  # files change seldom, and are asked for at every event
@@ -271,6 +280,7 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
         *((f"signatures.{one.name}", f"{one.kind}: {one.title}") for one in policy.signatures),
         *((f"autonomy.{name}", json.dumps(getattr(policy.autonomy, name))) for name in AutonomySection.model_fields),
         *((f"playbooks.{cause}", ladder_told(ladder)) for cause, ladder in sorted(policy.playbooks.items())),
+        ("language", policy.language),
         *(("notify", f"{route.channel}: {', '.join(sorted(route.on))}") for route in policy.notify),
     ]
     return [(key, value, policy.origin.get(key, "default")) for key, value in rows]
@@ -653,6 +663,7 @@ def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
         notify=newer(
             "notify", (*policy.notify, *(one.route() for one in file.notify)) if file.notify else None, policy.notify
         ),
+        language=newer("language", file.language, policy.language),
         protected_branches=added("protected.branches", file.protected.branches, policy.protected_branches),
         protected_paths=added("protected.paths", file.protected.paths, policy.protected_paths),
         min_confidence=newer("min_confidence", file.min_confidence, policy.min_confidence),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from app.domain.policy import Limits, Mode, Policy, named
 from app.healing.configuration import OWNER, REPOSITORY, Configured, explain, json_schema, resolve
+from app.i18n import LANGUAGES
 from app.plugins import known_actions
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
@@ -91,6 +92,18 @@ def test_what_the_owner_protects_or_pauses_the_repository_cannot_release() -> No
     assert rows["paused"] == ("true", OWNER)
     assert rows["protected.branches"] == ("main, dev", f"{OWNER} + {REPOSITORY}")
     assert rows["protected.paths"][1] == f"default + {OWNER} + {REPOSITORY}"
+
+
+def test_the_owners_language_is_written_until_the_repository_chooses_its_own() -> None:
+    assert read("version: 1").policy.language == "en"
+    assert read("version: 1", "{version: 1, language: ja}").policy.language == "ja"
+    assert read("{version: 1, language: de}", "{version: 1, language: ja}").policy.language == "de"
+    assert "language" in read("{version: 1, language: tlh}").problems[0].path
+
+
+def test_each_language_of_the_product_can_be_chosen() -> None:
+    choices = json_schema()["properties"]["language"]["enum"]
+    assert choices == list(LANGUAGES)
 
 
 def test_off_is_a_word_as_yaml_1_2_says() -> None:
