@@ -280,11 +280,12 @@ def list_deliveries(
     as_json: Json = False,
 ) -> None:
     """The newest deliveries."""
+    from app.domain.access import EVERYTHING
     from app.domain.delivery import DeliveryState
 
     wanted = _one_of(DeliveryState, state) if state else None
     with _reads() as reads:
-        lines = reads.deliveries(wanted, repository, limit=limit).lines
+        lines = reads.deliveries(EVERYTHING, wanted, repository, limit=limit).lines
     rows = [
         (
             _when(d.received_at),
@@ -343,11 +344,12 @@ def list_incidents(
     as_json: Json = False,
 ) -> None:
     """The newest incidents."""
+    from app.domain.access import EVERYTHING
     from app.domain.incident import State
 
     states = [_one_of(State, state)] if state else []
     with _reads() as reads:
-        lines = reads.incidents(states, query, limit=limit).lines
+        lines = reads.incidents(EVERYTHING, states, query, limit=limit).lines
     if as_json:
         _print_json([_plain(line) for line in lines])
     else:

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from app.db.engine import make_engine
 from app.db.reads import Entry, IncidentDetail, Reads
+from app.domain.access import EVERYTHING
 from app.domain.errors import Unreachable
 from app.domain.incident import State
 
@@ -201,7 +202,7 @@ def _watch(out: Console, github: str, reads: Reads, scenarios: list[dict[str, An
 
 
 def _incidents(reads: Reads) -> dict[str, IncidentDetail]:
-    details = (reads.incident(line.id) for line in reads.incidents(limit=100).lines)
+    details = (reads.incident(line.id) for line in reads.incidents(EVERYTHING, limit=100).lines)
     return {detail.line.repository.partition("/")[2]: detail for detail in details if detail is not None}
 
 

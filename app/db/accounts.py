@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, select, update
+from sqlalchemy import Connection, Engine, Row, and_, delete, select, update
 
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
@@ -129,7 +129,7 @@ class Accounts:
             SessionRow.created_at.label("begun_at"),
             SessionRow.expires_at,
             SessionRow.seen_at.label("used_at"),
-            func.coalesce(db_now(), db_now()).label("now"),
+            db_now().label("now"),
         )
         valid = and_(
             SessionRow.digest == digest(cookie),
@@ -144,9 +144,7 @@ class Accounts:
             return None
         if (row.now - row.used_at).total_seconds() > SEEN_EVERY_S:
             with writing(self._engine) as connection:
-                connection.execute(
-                    update(SessionRow).where(SessionRow.id == row.session_id).values(seen_at=db_now())
-                )
+                connection.execute(update(SessionRow).where(SessionRow.id == row.session_id).values(seen_at=db_now()))
         return Session(
             row.session_id,
             account_of(row),
@@ -233,9 +231,7 @@ def role_at(connection: Connection, account_id: int, installation_id: int) -> Ro
         granted = grants.get(repository_id)
         lowest = least(lowest, Role(granted) if granted else Role.VIEWER)
     most = connection.scalar(
-        select(MemberRow.role).where(
-            MemberRow.installation_id == installation_id, MemberRow.account_id == account_id
-        )
+        select(MemberRow.role).where(MemberRow.installation_id == installation_id, MemberRow.account_id == account_id)
     )
     return _capped(lowest, most)
 

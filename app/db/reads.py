@@ -10,7 +10,9 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select
 from app.db.codec import finding_from_json
 from app.db.engine import reading
 from app.db.models import SqlModels
+from app.db.sight import seen
 from app.db.tables import DeliveryRow, IncidentRow, RepairRow, TimelineRow
+from app.domain.access import Sight
 from app.domain.delivery import DeliveryState
 from app.domain.evidence import Observed
 from app.domain.finding import Finding
@@ -156,13 +158,18 @@ class Reads:
         self._engine = engine
 
     def incidents(
-        self, states: Collection[State] = (), query: str = "", before: int | None = None, limit: int = PAGE
+        self,
+        sight: Sight,
+        states: Collection[State] = (),
+        query: str = "",
+        before: int | None = None,
+        limit: int = PAGE,
     ) -> IncidentPage:
         """Incidents in one of `states` (all when empty) that match every word of `query`, older than id `before`.
 
         `repo:` and `kind:` look at that column alone; any other word may stand in repository, kind or summary.
         """
-        wanted = select(*_INCIDENT).order_by(IncidentRow.id.desc()).limit(limit + 1)
+        wanted = select(*_INCIDENT).where(seen(sight, IncidentRow)).order_by(IncidentRow.id.desc()).limit(limit + 1)
         if states:
             wanted = wanted.where(IncidentRow.state.in_([state.value for state in states]))
         for word in query.split()[:_WORDS]:
@@ -182,9 +189,10 @@ class Reads:
                     return told
         return None
 
-    def counts(self) -> dict[State, int]:
+    def counts(self, sight: Sight) -> dict[State, int]:
         """How many incidents are in each state; a state without any is left out."""
-        rows = self._rows(select(IncidentRow.state, func.count()).group_by(IncidentRow.state))
+        counted = select(IncidentRow.state, func.count()).where(seen(sight, IncidentRow)).group_by(IncidentRow.state)
+        rows = self._rows(counted)
         return {State(state): count for state, count in rows}
 
     def incident(self, incident_id: int) -> IncidentDetail | None:
@@ -231,10 +239,15 @@ class Reads:
         return (finding, reference.observed, current.observed) if reference and current else None
 
     def deliveries(
-        self, state: DeliveryState | None = None, repository: str = "", before: int | None = None, limit: int = PAGE
+        self,
+        sight: Sight,
+        state: DeliveryState | None = None,
+        repository: str = "",
+        before: int | None = None,
+        limit: int = PAGE,
     ) -> DeliveryPage:
         """Deliveries, newest first, of one state and one repository (`owner/name`) where those are given."""
-        wanted = select(*_DELIVERY).order_by(DeliveryRow.id.desc()).limit(limit + 1)
+        wanted = select(*_DELIVERY).where(seen(sight, DeliveryRow)).order_by(DeliveryRow.id.desc()).limit(limit + 1)
         if state is not None:
             wanted = wanted.where(DeliveryRow.state == state.value)
         if repository:

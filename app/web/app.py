@@ -1,18 +1,19 @@
 """The web process: intake, health, dashboard, and (embedded) the workers."""
 
 import ipaddress
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 from fastapi import FastAPI
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.db.accounts import Accounts
+from app.db.owners import Owners
 from app.db.reads import Reads
 from app.db.tokens import Tokens
 from app.healing.receive import Intake
@@ -20,9 +21,12 @@ from app.settings import Settings
 from app.web import health
 from app.web.api import routes as api
 from app.web.api.door import Door
-from app.web.dashboard import pages
+from app.web.dashboard.frame import Desk, Frame
 from app.web.dashboard.live import Changes
+from app.web.dashboard.pages import dashboard
 from app.web.dashboard.security import SecurityHeaders
+from app.web.guard import Guard, Identify
+from app.web.sessions import Cookies
 from app.web.webhook import webhook_route
 from app.wiring import Wired, embedded_workers, logs, wire
 
@@ -74,19 +78,31 @@ def create(wired: Wired | None = None) -> Site:
     route = webhook_route(intake, settings.webhook_secrets())
     rest.router.routes.extend(health.routes(wired.engine, wired.bell, working))
     rest.router.routes.extend(api.routes(Door(intake, Tokens(wired.engine, wired.store.secret), settings.api), reads))
-    if is_loopback(settings.web.host):  # sign-in does not exist yet: the dashboard is for this machine alone
-        rest.mount("/", dashboard(settings, reads, changes))
+    desk = desk_of(wired, changes)
+    rest.mount("/", named(settings, dashboard(desk, guard_of(wired))))
     return Site(route, rest, changes.close)
 
 
-def dashboard(settings: Settings, reads: Reads, changes: Changes) -> ASGIApp:
-    """Its pages, and its error pages. A request that names another host is refused: that is how DNS rebinding looks."""
-    release = version("self-healing-mlops-bot")
-    return Starlette(
-        routes=pages.routes(reads, forge_web_url=settings.github.web_url, version=release, changes=changes),
-        exception_handlers=pages.errors(version=release),
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=[settings.web.host, "127.0.0.1", "localhost"])],
-    )
+def desk_of(wired: Wired, changes: Changes) -> Desk:
+    frame = Frame(wired.settings.github.web_url, version("self-healing-mlops-bot"))
+    return Desk(wired.engine, wired.kit, wired.settings, frame, changes)
+
+
+def guard_of(wired: Wired, more: Sequence[Identify] = ()) -> Guard:
+    """Who may see the dashboard: people with a session, and whom `more` knows."""
+    accounts = Accounts(wired.engine)
+    cookies = Cookies(accounts, wired.settings.web)
+    ways = (cookies.identify, *more)
+    return Guard(accounts, Owners(wired.engine), ways, per_minute=wired.settings.web.requests_per_minute)
+
+
+def named(settings: Settings, pages: ASGIApp) -> ASGIApp:
+    """A request that names another host than ours is refused: that is how DNS rebinding looks."""
+    public = urlsplit(settings.web.public_url).hostname
+    if not is_loopback(settings.web.host) and public is None:
+        return pages  # which names lead here is not known
+    hosts = [settings.web.host, "127.0.0.1", "localhost", *([public] if public else [])]
+    return TrustedHostMiddleware(pages, allowed_hosts=hosts)
 
 
 def is_loopback(host: str) -> bool:

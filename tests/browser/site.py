@@ -6,26 +6,67 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from sqlalchemy import Engine
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from app.db.reads import Reads
+from app.healing.kit import Kit
+from app.settings import Settings
+from app.web.app import desk_of, guard_of
 from app.web.dashboard import pages
 from app.web.dashboard.live import Changes
 from app.web.dashboard.security import SecurityHeaders
+from app.wiring import Wired, wire
 from tests.browser.incidents import FORGE
 
 
-def dashboard(engine: Engine, changes: Changes | None = None) -> Starlette:
-    return Starlette(
-        routes=pages.routes(Reads(engine), forge_web_url=FORGE, version="0.1.0", changes=changes),
-        middleware=[Middleware(SecurityHeaders)],
-        exception_handlers=pages.errors(version="0.1.0"),
+@lru_cache(1)
+def key_pem() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def settings_for(engine: Engine, **more: Any) -> Settings:
+    """Of a bot on that database whose forge cannot be reached."""
+    return Settings(
+        **{
+            "database": {"url": engine.url.render_as_string(hide_password=False)},
+            "queue": {"threads": 0},
+            "web": {"requests_per_minute": 1_000_000},
+            "github": {
+                "app_id": 1,
+                "private_key": key_pem(),
+                "webhook_secrets": "s3cret",
+                "api_url": "http://127.0.0.1:1",
+                "web_url": FORGE,
+            },
+            "advisories": {"url": "", "cache": str(Path(str(engine.url.database)).with_suffix(".advisories"))},
+            **more,
+        }
     )
+
+
+def wired_for(engine: Engine, **more: Any) -> Wired:
+    """The product wired up on that very engine."""
+    return replace(wire(settings_for(engine, **more)), engine=engine)
+
+
+def dashboard(engine: Engine, changes: Changes | None = None, kit: Kit | None = None, **more: Any) -> ASGIApp:
+    """Its pages alone; `kit` in place of the real one, `more` settings by group."""
+    wired = wired_for(engine, **more)
+    desk = desk_of(replace(wired, kit=kit) if kit else wired, changes or Changes(Reads(engine).latest_change))
+    return SecurityHeaders(pages.dashboard(desk, guard_of(wired)))
 
 
 @contextmanager

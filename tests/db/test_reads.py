@@ -7,6 +7,7 @@ from sqlalchemy import Engine, event
 
 from app.db.engine import writing
 from app.db.reads import TIMELINE, Reads
+from app.domain import access
 from app.domain.delivery import DeliveryState
 from app.domain.incident import State
 from tests.browser.incidents import (
@@ -45,7 +46,7 @@ def counting(engine: Engine) -> Iterator[list[str]]:
 
 
 def ids(reads: Reads, *states: State, query: str = "") -> list[int]:
-    return [line.id for line in reads.incidents(states, query).lines]
+    return [line.id for line in reads.incidents(access.EVERYTHING, states, query).lines]
 
 
 def test_incidents_come_newest_first(reads: Reads) -> None:
@@ -79,9 +80,9 @@ def test_a_search_matches_every_word(reads: Reads, query: str, found: list[int])
 
 
 def test_pages_follow_each_other_without_gap_or_overlap(reads: Reads) -> None:
-    first = reads.incidents(limit=4)
-    second = reads.incidents(before=first.older, limit=4)
-    third = reads.incidents(before=second.older, limit=4)
+    first = reads.incidents(access.EVERYTHING, limit=4)
+    second = reads.incidents(access.EVERYTHING, before=first.older, limit=4)
+    third = reads.incidents(access.EVERYTHING, before=second.older, limit=4)
     assert [[line.id for line in page.lines] for page in (first, second, third)] == [
         [10, 9, 8, 7],
         [6, 5, 4, 3],
@@ -91,22 +92,22 @@ def test_pages_follow_each_other_without_gap_or_overlap(reads: Reads) -> None:
 
 
 def test_a_last_page_that_is_full_has_no_next_one(reads: Reads) -> None:
-    assert reads.incidents(limit=10).older is None
+    assert reads.incidents(access.EVERYTHING, limit=10).older is None
 
 
 def test_counts_say_how_many_are_in_each_state(reads: Reads) -> None:
-    counts = reads.counts()
+    counts = reads.counts(access.EVERYTHING)
     assert counts[State.HEALED] == 2
     assert counts[State.AWAITING_APPROVAL] == 1
     assert sum(counts.values()) == 10
 
 
 def test_time_to_heal_counts_only_for_what_is_healed_now(reads: Reads, engine: Engine) -> None:
-    heal_s = {line.id: line.heal_s for line in reads.incidents().lines}
+    heal_s = {line.id: line.heal_s for line in reads.incidents(access.EVERYTHING).lines}
     assert heal_s[3] == 252
     assert heal_s[1] is None
     change_state(engine, 3, State.REPAIRING)
-    assert reads.incidents().lines[-3].heal_s is None
+    assert reads.incidents(access.EVERYTHING).lines[-3].heal_s is None
 
 
 def test_an_incident_comes_with_its_finding_its_timeline_and_the_delivery(reads: Reads) -> None:
@@ -143,20 +144,20 @@ def test_the_latest_change_grows_with_every_note(reads: Reads, engine: Engine) -
 def test_an_empty_database_reads_as_empty(engine: Engine) -> None:
     reads = Reads(engine)
     assert reads.latest_change() == 0
-    assert reads.incidents().lines == ()
-    assert reads.counts() == {}
-    assert reads.deliveries().lines == ()
+    assert reads.incidents(access.EVERYTHING).lines == ()
+    assert reads.counts(access.EVERYTHING) == {}
+    assert reads.deliveries(access.EVERYTHING).lines == ()
 
 
 def test_deliveries_are_narrowed_and_paged(reads: Reads, engine: Engine) -> None:
     with writing(engine) as connection:
         for number in range(3):
             add_delivery(connection, f"guid-{number}", state="ignored")
-    first = reads.deliveries(limit=2)
+    first = reads.deliveries(access.EVERYTHING, limit=2)
     assert [line.guid for line in first.lines] == ["guid-2", "guid-1"]
-    assert [line.guid for line in reads.deliveries(before=first.older).lines] == ["guid-0", GUID]
-    assert [line.guid for line in reads.deliveries(DeliveryState.DONE).lines] == [GUID]
-    assert reads.deliveries(repository="acme/other").lines == ()
+    assert [line.guid for line in reads.deliveries(access.EVERYTHING, before=first.older).lines] == ["guid-0", GUID]
+    assert [line.guid for line in reads.deliveries(access.EVERYTHING, DeliveryState.DONE).lines] == [GUID]
+    assert reads.deliveries(access.EVERYTHING, repository="acme/other").lines == ()
 
 
 def test_a_delivery_is_found_by_its_guid(reads: Reads) -> None:

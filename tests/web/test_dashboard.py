@@ -14,12 +14,11 @@ from app.db.engine import make_engine, writing
 from app.db.tables import Base
 from app.domain.errors import Unreachable
 from app.domain.incident import State
-from app.web.dashboard import pages
-from app.web.dashboard.pages import DiffLine, Forge, diff_lines
+from app.web.dashboard.frame import HERE, DiffLine, ForgeLinks, diff_lines
 from tests.browser.incidents import DIFF, EVERYTHING, FORGE, GUID, add_incident, fill
-from tests.browser.site import dashboard
+from tests.web.people import signed_in
 
-TEMPLATES = pages.HERE / "templates"
+TEMPLATES = HERE / "templates"
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def empty(tmp_path: Path) -> Iterator[Engine]:
 @pytest.fixture
 def site(empty: Engine) -> TestClient:
     fill(empty)
-    return TestClient(dashboard(empty), raise_server_exceptions=False)
+    return signed_in(empty)
 
 
 def test_the_list_shows_every_incident_with_its_state_in_words(site: TestClient) -> None:
@@ -72,7 +71,7 @@ def test_a_long_list_is_cut_into_pages(empty: Engine) -> None:
     with writing(empty) as connection:
         for number in range(1, 61):
             add_incident(connection, number, State.HEALED, f"incident {number}", heal_s=1)
-    site = TestClient(dashboard(empty))
+    site = signed_in(empty)
     first = site.get("/?state=healed").text
     assert re.findall(r'id="open-(\d+)"', first) == [str(number) for number in range(60, 10, -1)]
     older = re.search(r'id="older" href="([^"]+)"', first)
@@ -89,7 +88,7 @@ def test_an_empty_list_says_what_to_do(empty: Engine, site: TestClient) -> None:
 
 
 def test_an_empty_database_says_how_to_begin(empty: Engine) -> None:
-    page = TestClient(dashboard(empty)).get("/").text
+    page = signed_in(empty).get("/").text
     assert "No incidents yet" in page
     assert "make demo" in page
 
@@ -157,18 +156,18 @@ def test_links_lead_to_the_forge_or_are_text(site: TestClient) -> None:
     ],
 )
 def test_what_does_not_lead_to_the_forge_is_no_link(url: object) -> None:
-    assert Forge("https://github.com").link(url) == ""
+    assert ForgeLinks("https://github.com").link(url) == ""
 
 
 def test_what_leads_to_the_forge_is_a_link() -> None:
-    assert Forge("https://github.com/").link("https://github.com/o/r") == "https://github.com/o/r"
-    assert Forge("http://127.0.0.1:8099").link("http://127.0.0.1:8099/o/r") == "http://127.0.0.1:8099/o/r"
-    assert Forge("https://github.com").at("o/r", "tree", "a b#c") == "https://github.com/o/r/tree/a%20b%23c"
+    assert ForgeLinks("https://github.com/").link("https://github.com/o/r") == "https://github.com/o/r"
+    assert ForgeLinks("http://127.0.0.1:8099").link("http://127.0.0.1:8099/o/r") == "http://127.0.0.1:8099/o/r"
+    assert ForgeLinks("https://github.com").at("o/r", "tree", "a b#c") == "https://github.com/o/r/tree/a%20b%23c"
 
 
 def test_a_forge_without_a_web_address_is_refused() -> None:
     with pytest.raises(ValueError, match="no web address"):
-        Forge("javascript:alert(1)")
+        ForgeLinks("javascript:alert(1)")
 
 
 def test_a_diff_is_read_by_its_hunks_so_that_content_cannot_pose_as_a_header() -> None:
@@ -255,7 +254,7 @@ def test_the_colour_mode_comes_from_the_cookie(site: TestClient) -> None:
 
 
 def test_every_vendored_file_has_its_licence_and_the_tokens_are_small() -> None:
-    vendor = pages.HERE / "static" / "vendor"
+    vendor = HERE / "static" / "vendor"
     assert {file.name for file in (vendor / "LICENSES").iterdir()} == {
         "primer-primitives.txt",
         "primer-octicons.txt",

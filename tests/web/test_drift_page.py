@@ -19,7 +19,7 @@ from app.domain.model import Role
 from app.ports.models import Window
 from detectors.drift.profile import profile
 from tests.browser.incidents import fill
-from tests.browser.site import dashboard
+from tests.web.people import signed_in
 
 INCIDENT = 4
 
@@ -35,7 +35,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def site(engine: Engine) -> TestClient:
-    return TestClient(dashboard(engine), raise_server_exceptions=False)
+    return signed_in(engine)
 
 
 def drift(engine: Engine, *, keep_window: bool = True, **settings: float) -> None:

@@ -14,7 +14,7 @@ from app.db.engine import make_engine, writing
 from app.db.tables import Base
 from app.domain.interval import drawn, intervals_of, scale, signed
 from tests.browser.incidents import GATE, add_gate, fill
-from tests.browser.site import dashboard
+from tests.web.people import signed_in
 
 INCIDENT = 7
 
@@ -30,7 +30,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def site(engine: Engine) -> TestClient:
-    return TestClient(dashboard(engine), raise_server_exceptions=False)
+    return signed_in(engine)
 
 
 def page(site: TestClient) -> str:

@@ -1,7 +1,7 @@
 """Refresh the vendored browser assets from their pinned npm packages: `make assets`.
 
 Needs npm, and nothing else beyond the standard library. Every package is checked against its SHA-512, so that a refresh
-of the same versions writes the same bytes. Design tokens are cut down to those that dashboard.css uses.
+of the same versions writes the same bytes. Design tokens are cut down to the palette and what the style sheets use.
 """
 
 import base64
@@ -31,11 +31,17 @@ SHA512 = {
     AXE: "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
 }
 ICONS = (
-    "alert", "check", "check-circle", "chevron-left", "chevron-right", "circle-slash", "clock", "device-desktop",
-    "dot-fill", "eye", "git-branch", "git-commit", "git-merge", "git-pull-request", "git-pull-request-closed",
-    "history", "hourglass", "inbox", "law", "link-external", "moon", "pulse", "repo", "search", "skip", "sun", "sync",
-    "tools", "undo", "verified", "webhook", "x", "x-circle",
+    "alert", "archive", "arrow-down", "arrow-left", "arrow-right", "arrow-up", "beaker", "bell", "bell-slash",
+    "bookmark", "calendar", "check", "check-circle", "checklist", "chevron-down", "chevron-left", "chevron-right",
+    "circle-slash", "clock", "code", "copy", "cpu", "dash", "database", "device-desktop", "dot-fill", "download", "eye",
+    "file", "filter", "gear", "git-branch", "git-commit", "git-merge", "git-pull-request", "git-pull-request-closed",
+    "globe", "graph", "history", "hourglass", "inbox", "info", "key", "law", "link", "link-external", "list-unordered",
+    "lock", "log", "mark-github", "meter", "moon", "mute", "note", "organization", "package", "paper-airplane",
+    "pencil", "people", "person", "play", "plus", "pulse", "question", "repo", "rocket", "search", "server", "shield",
+    "shield-check", "shield-lock", "sign-in", "sign-out", "skip", "stack", "star", "stop", "sun", "sync", "tag",
+    "three-bars", "tools", "trash", "undo", "unmute", "verified", "webhook", "workflow", "x", "x-circle", "zap",
 )  # fmt: skip
+PALETTE = re.compile(r"--(fgColor|bgColor|borderColor|data)-[\w-]+|--button-(primary|danger|default)-[\w-]+")
 
 _DECLARATION = re.compile(r"(--[\w-]+):\s*([^;]+);")
 _USE = re.compile(r"var\((--[\w-]+)")
@@ -87,9 +93,11 @@ def tokens_css(package: Path) -> str:
     steady = declarations(file for folder in folders for file in sorted((css / folder).glob("*.css")))
     light = declarations([css / "functional/themes/light.css"])
     dark = declarations([css / "functional/themes/dark.css"])
-    wanted = set(_USE.findall((HERE / "static" / "dashboard.css").read_text()))
+    sheets = [HERE / "static" / "dashboard.css", *sorted((HERE / "static" / "screens").glob("*.css"))]
+    wanted = {name for sheet in sheets for name in _USE.findall(sheet.read_text())}
     if missing := {name for name in wanted if not name.startswith("--heal-")} - {*steady, *light}:
-        sys.exit(f"dashboard.css uses tokens that {PRIMITIVES} lacks: {', '.join(sorted(missing))}")
+        sys.exit(f"the style sheets use tokens that {PRIMITIVES} lacks: {', '.join(sorted(missing))}")
+    wanted |= {name for name in light if PALETTE.fullmatch(name)}
     everywhere = used(wanted, {**steady, **light})
     themed = {name for name in everywhere if name in light}
     in_dark = {"color-scheme": "dark", **used(themed, dark)}

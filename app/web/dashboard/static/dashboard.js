@@ -118,3 +118,77 @@ if (colors) {
   });
   draw();
 }
+
+/* Rows by keyboard: j and k move, Enter opens; / searches, ? helps, g and a letter go elsewhere. */
+const rows = () => [...document.querySelectorAll("[data-row]")];
+let going = false;
+
+function typing(target) {
+  return target.closest("input, textarea, select, [contenteditable], dialog") !== null;
+}
+
+export function current() {
+  return document.querySelector("[data-row].current");
+}
+
+function step(by) {
+  const all = rows();
+  if (!all.length) return;
+  const at = all.indexOf(current());
+  const next = all[Math.min(all.length - 1, Math.max(0, at < 0 ? 0 : at + by))];
+  current()?.classList.remove("current");
+  next.classList.add("current");
+  next.scrollIntoView({ block: "nearest" });
+  next.querySelector("a, button, input")?.focus({ preventScroll: true });
+}
+
+const places = { i: "/", a: "/approvals", r: "/repositories", m: "/models", d: "/deliveries", s: "/settings" };
+
+document.addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  if (going) {
+    going = false;
+    if (places[event.key]) location.assign(places[event.key]);
+    return;
+  }
+  const help = document.getElementById("shortcuts");
+  if (event.key === "?" && help) help.showModal();
+  else if (event.key === "g") going = true;
+  else if (event.key === "j") step(1);
+  else if (event.key === "k") step(-1);
+  else if (event.key === "/") document.querySelector("input[type=search]")?.focus();
+  else return;
+  event.preventDefault();
+});
+
+const keys = document.getElementById("keys");
+if (keys) {
+  keys.hidden = false;
+  keys.addEventListener("click", () => document.getElementById("shortcuts").showModal());
+}
+
+/* One menu at a time, closed by Escape and by a click elsewhere. */
+document.addEventListener("click", (event) => {
+  document.querySelectorAll("details.menu[open]").forEach((menu) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  document.querySelectorAll("details.menu[open]").forEach((menu) => {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+});
+
+/* The language changes as soon as it is chosen; the time zone is the browser's, until one is chosen in the settings. */
+const language = document.getElementById("language");
+if (language) {
+  language.form.querySelector("button").hidden = true;
+  language.form.elements.onwards.value = location.pathname + location.search;
+  language.addEventListener("change", () => language.form.requestSubmit());
+}
+if (!document.cookie.includes("time_zone=")) {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  document.cookie = `time_zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; samesite=lax`;
+}

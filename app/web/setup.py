@@ -1,0 +1,262 @@
+"""`/setup`: registers the App at GitHub in one round trip, and shows how far it has come. Open only to whoever has the
+token that was printed at the start, and to nobody once the setup is finished."""
+
+import inspect
+import json
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from app.adapters.github.manifest import Extra, Registered, Site, Wish, convert, is_private
+from app.db.credentials import Credentials
+from app.db.setup import Setups
+from app.domain.errors import HealError, Malformed, Transient
+from app.resilience.rate import Buckets
+from app.settings import Settings
+from app.web.checklist import Checklist, finished, steps
+from app.web.dashboard.frame import Frame, static
+from app.web.dashboard.pages import errors
+from app.web.dashboard.security import SECURITY_HEADERS, SecurityHeaders
+from app.web.guard import SAFE, Visit, same_site
+from app.web.words import Words
+from app.wiring import Wired
+
+COOKIE = "heal_setup"
+NAME = "Self-Healing MLOps Bot"
+GUESSES_PER_MINUTE = 20
+
+log = structlog.get_logger()
+
+Handler = Callable[[Visit, str], Response | Awaitable[Response]]
+
+
+class Setup:
+    """`wired` gives the whole bot once it is set up; `look` has it started as soon as it can be."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        setups: Setups,
+        credentials: Credentials,
+        *,
+        wired: Callable[[], Wired | None],
+        look: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._settings = settings
+        self._setups = setups
+        self._credentials = credentials
+        self._wired = wired
+        self._look = look
+        self._frame = Frame(settings.github.web_url, version("self-healing-mlops-bot"))
+        self._checklist = Checklist()
+        self._guesses = Buckets(GUESSES_PER_MINUTE)
+
+    def app(self) -> Starlette:
+        """Answers `/setup` and below, static files, and whatever else is asked for meanwhile."""
+        site = Starlette(
+            routes=[
+                Route("/setup", self._enter, methods=["GET"]),
+                Route("/setup/installed", self._installed),
+                Route("/setup/app", self._guarded(self._review), methods=["GET"]),
+                Route("/setup/created", self._guarded(self._created), methods=["GET"]),
+                Route("/setup/finish", self._guarded(self._finish), methods=["POST"]),
+                Route("/static/{version}/{path:path}", self._static),
+                Route("/{path:path}", self._closed),
+            ],
+            exception_handlers=errors(self._frame),
+        )
+        site.add_middleware(SecurityHeaders)
+        return site
+
+    async def _enter(self, request: Request) -> Response:
+        """With the token in the address: keep it as a cookie, and clean the address."""
+        token = request.query_params.get("token", "")
+        if not token:
+            return await self._admitted(request, self._show)
+        await self._check(request, token)
+        answer = RedirectResponse("/setup", 303, headers={"Cache-Control": "no-store"})
+        secure = request.url.scheme == "https"
+        # lax, for GitHub sends people back from its own pages
+        answer.set_cookie(COOKIE, token, path="/setup", httponly=True, secure=secure, samesite="lax")
+        return answer
+
+    def _guarded(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            return await self._admitted(request, handler)
+
+        return endpoint
+
+    async def _admitted(self, request: Request, handler: Handler) -> Response:
+        token = request.cookies.get(COOKIE, "")
+        await self._check(request, token)
+        form = FormData()
+        if request.method not in SAFE:
+            same_site(request)
+            form = await request.form(max_fields=20, max_files=0)
+        visit = Visit(request, Words.of(request), form=form)
+        if inspect.iscoroutinefunction(handler):
+            return await handler(visit, token)  # type: ignore[no-any-return]
+        return await run_sync(handler, visit, token)  # type: ignore[arg-type]
+
+    async def _check(self, request: Request, token: str) -> None:
+        """Raises HTTPException: 404 as for any address that there is not, 429."""
+        if await run_sync(self._setups.knows, token):
+            return
+        client = request.client.host if request.client else ""
+        wait_s = math.ceil(self._guesses.take(client))
+        if wait_s:
+            raise HTTPException(429, f"Too many requests: wait {wait_s} s.", {"Retry-After": str(wait_s)})
+        raise HTTPException(404)
+
+    async def _installed(self, request: Request) -> Response:
+        """Where GitHub sends whoever has installed the App."""
+        theirs = await run_sync(self._setups.knows, request.cookies.get(COOKIE, ""))
+        return RedirectResponse("/setup", 303, headers={"Cache-Control": "no-store"}) if theirs else installed(request)
+
+    async def _static(self, request: Request) -> Response:
+        return await static(Visit(request, Words.of(request)))
+
+    async def _closed(self, request: Request) -> Response:
+        visit = Visit(request, Words.of(request))
+        return self._frame.render(visit, "setup_closed.html", 503, {"Retry-After": "30"})
+
+    def _show(self, visit: Visit, _token: str) -> Response:
+        wired = self._wired()
+        if wired is None:
+            again = "github" in visit.query
+            return self._ask(visit, _told(visit.request) if again else self._proposed(visit.request))
+        facts = self._checklist.look(wired)
+        found = steps(facts, visit.t, visit.nt)
+        return self._frame.render(
+            visit, "setup.html", steps=found, facts=facts, finished=finished(found), registered=True
+        )
+
+    def _proposed(self, request: Request) -> dict[str, Any]:
+        github = self._settings.github.web_url
+        public = self._settings.web.public_url or f"{request.url.scheme}://{request.url.netloc}"
+        relay = is_private(public) and not is_private(github)
+        return {
+            "github": github,
+            "public_url": public,
+            "relay": relay,
+            "name": NAME,
+            "organization": False,
+            "owner": "",
+            "extras": (),
+        }
+
+    def _ask(self, visit: Visit, told: Mapping[str, Any], trouble: str = "") -> Response:
+        found = steps(self._checklist.look(None), visit.t, visit.nt)
+        status = 422 if trouble else 200
+        return self._frame.render(
+            visit, "setup.html", status, steps=found, wanted=told, trouble=trouble, registered=False
+        )
+
+    def _review(self, visit: Visit, token: str) -> Response:
+        """What would be registered, and the button that does it: a form that is sent to GitHub's own page."""
+        if self._wired() is not None:
+            return RedirectResponse("/setup", 303)
+        told = _told(visit.request)
+        if told["organization"] and not told["owner"]:
+            return self._ask(visit, told, visit.t("Name the organisation, as it stands in its address."))
+        try:
+            wish = Wish(
+                Site(told["github"]),
+                told["public_url"],
+                told["name"],
+                told["owner"] if told["organization"] else "",
+                relay=told["relay"],
+                extras=frozenset(Extra(extra) for extra in told["extras"]),
+            )
+        except (Malformed, ValueError) as error:
+            return self._ask(visit, told, str(error))
+        state = self._setups.leave(token, json.dumps(_luggage(wish)))
+        manifest = wish.manifest()
+        policy = SECURITY_HEADERS["Content-Security-Policy"].replace(
+            "form-action 'self'", f"form-action {wish.site.web_url}"
+        )
+        return self._frame.render(
+            visit,
+            "setup_review.html",
+            headers={"Content-Security-Policy": policy, "Referrer-Policy": "strict-origin"},
+            wish=wish,
+            manifest=manifest,
+            text=json.dumps(manifest),
+            address=wish.site.new_app(wish.organization, state),
+            back=f"/setup?{visit.request.url.query}",
+        )
+
+    async def _created(self, visit: Visit, token: str) -> Response:
+        """GitHub sends people back here, with a code that is good once."""
+        query = visit.request.query_params
+        state = query.get("state", "")
+        luggage = await run_sync(self._setups.come_back, token, state)
+        if luggage is None:
+            raise HTTPException(
+                400, visit.t("This way back from GitHub was used already, or is not yours. Begin again at /setup.")
+            )
+        told = json.loads(luggage)
+        try:
+            registered = await run_sync(convert, Site(told["web_url"]), query.get("code", ""))
+            await run_sync(self._credentials.keep, kept(registered, told))
+        except Transient as error:
+            await run_sync(self._setups.lose, state)
+            raise HTTPException(503, visit.t("GitHub does not answer. Load this page again in a moment.")) from error
+        except HealError as error:
+            raise HTTPException(
+                400, visit.t("GitHub did not hand over the App: %(why)s. Begin again at /setup.", why=error)
+            ) from error
+        log.info("app_registered", app_id=registered.app_id, slug=registered.slug)
+        await self._look()
+        return RedirectResponse("/setup", 303, headers={"Cache-Control": "no-store"})
+
+    def _finish(self, visit: Visit, _token: str) -> Response:
+        if self._wired() is None:
+            return RedirectResponse("/setup", 303)
+        self._setups.finish()
+        log.info("setup_finished")
+        answer = self._frame.back(visit, "/", visit.t("The bot is set up."))
+        answer.delete_cookie(COOKIE, path="/setup", httponly=True)
+        return answer
+
+
+def _told(request: Request) -> dict[str, Any]:
+    """What the form says."""
+    query = request.query_params
+    return {
+        "github": query.get("github", ""),
+        "public_url": query.get("public_url", ""),
+        "relay": query.get("reach") == "relay",
+        "name": query.get("name", "").strip(),
+        "organization": query.get("whose") == "organization",
+        "owner": query.get("owner", "").strip(),
+        "extras": tuple(query.getlist("extras")),
+    }
+
+
+def _luggage(wish: Wish) -> dict[str, str]:
+    return {"web_url": wish.site.web_url, "public_url": wish.public_url, "relay": "1" if wish.relay else ""}
+
+
+def kept(registered: Registered, luggage: Mapping[str, str]) -> dict[str, bytes]:
+    """The credentials that complete the settings (app.wiring.completed)."""
+    told = {name: str(value) for name, value in asdict(registered).items()}
+    site = Site(luggage["web_url"])
+    return {name: value.encode() for name, value in {**told, **luggage, "api_url": site.api_url}.items()}
+
+
+def installed(_: Request) -> Response:
+    """`/setup/installed`, where GitHub sends whoever has installed the App."""
+    return RedirectResponse("/", 303, headers={"Cache-Control": "no-store"})
+

@@ -1,0 +1,30 @@
+"""Every screen of the dashboard, for whoever walks them all: axe, phone, zoom, longer words, screenshots."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from tests.browser.incidents import fill
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """`name` is that of its picture in the documentation; `picture` False where one would show nothing new."""
+
+    name: str
+    path: str
+    picture: bool = True
+
+
+SCREENS = [
+    Screen("incidents", "/"),
+    Screen("incident", "/incidents/1"),
+    Screen("incident-escalated", "/incidents/2", picture=False),
+    Screen("gate", "/incidents/7/gate"),
+    Screen("nothing-found", "/?q=zzz", picture=False),
+]
+
+
+def furnish(engine: Engine) -> None:
+    """What the screens show."""
+    fill(engine)
