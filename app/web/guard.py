@@ -171,7 +171,7 @@ class Guard:
 
     async def admit(self, request: Request, rule: Rule) -> Visit:
         """Raises SignInFirst, and HTTPException: 401, 403, 404, 429."""
-        identity = await run_sync(self._who, request)
+        identity = await self.identify(request)
         self._count(request, identity)
         words = Words.of(request, identity.account if identity else None)
         if rule.of is not Of.ANYBODY and identity is None:
@@ -189,6 +189,12 @@ class Guard:
         if request.method not in SAFE and request.headers.get("content-type", "").startswith(_FORMS):
             form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
         return Visit(request, words, identity, owner, role, form)
+
+    async def identify(self, request: Request) -> Identity | None:
+        """Who is asking; looked up once a request."""
+        if not hasattr(request.state, "identity"):
+            request.state.identity = await run_sync(self._who, request)
+        return request.state.identity  # type: ignore[no-any-return]
 
     def _who(self, request: Request) -> Identity | None:
         return next((found for way in self._identify if (found := way(request)) is not None), None)
