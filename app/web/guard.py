@@ -179,7 +179,7 @@ class Guard:
                 raise SignInFirst(_onwards(request))
             raise HTTPException(401, "Sign in first.", {"WWW-Authenticate": "Bearer"})
         if request.method not in SAFE and (identity is None or identity.by_cookie):
-            _same_site(request)
+            same_site(request)
         owner, role = None, None
         if identity is not None and rule.of is not Of.ANYBODY:
             owner, role = await run_sync(self._rights, request, rule, identity)
@@ -259,7 +259,7 @@ class Guard:
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
-def _same_site(request: Request) -> None:
+def same_site(request: Request) -> None:
     """A write with a cookie must come from our own pages: by Fetch Metadata, else by Origin. Raises HTTPException."""
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin", "")
