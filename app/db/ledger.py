@@ -27,6 +27,7 @@ from sqlalchemy import delete as delete_from
 
 from app.db.dialect import insert, insert_for
 from app.db.engine import db_now
+from app.db.erase import want_erased
 from app.db.knowledge import Knowledge, reserve, settle
 from app.db.leases import FREED, ROWS, next_in
 from app.db.models import SqlModels
@@ -126,7 +127,15 @@ class SqlLedger:
         add = insert(self._connection, RepositoryRow).values(id=repository.id, added_at=db_now(), **values)
         self._connection.execute(add.on_conflict_do_update(index_elements=["id"], set_={**values, "removed_at": None}))
 
-    def forget_repositories(self, ids: Sequence[int]) -> None:
+    def remember_installation(self, installation_id: int, account: str, selection: str) -> None:
+        told = {"removed_at": None} | {
+            name: value for name, value in (("account", account), ("selection", selection)) if value
+        }
+        new = {"id": installation_id, "account": account, "selection": selection, "added_at": db_now()}
+        home = insert(self._connection, InstallationRow).values(**new)
+        self._connection.execute(home.on_conflict_do_update(index_elements=["id"], set_=told))
+
+    def forget_repositories(self, ids: Sequence[int], *, erase: bool = False) -> None:
         gone = update(RepositoryRow).where(RepositoryRow.id.in_(ids), RepositoryRow.removed_at.is_(None))
         self._connection.execute(gone.values(removed_at=db_now()))
         self._cancel(Work.DELIVERY, DeliveryRow.repository_id.in_(ids), DeliveryRow.state == DeliveryState.READY.value)
@@ -137,15 +146,19 @@ class SqlLedger:
         active = IncidentRow.state.in_([state.value for state in ACTIVE])
         quiet = update(IncidentRow).where(IncidentRow.repository_id.in_(ids), active)
         self._connection.execute(quiet.values(state=State.DISMISSED.value, updated_at=db_now()))
+        if erase:
+            want_erased(self._connection, "repository", ids)
 
-    def forget_installation(self, installation_id: int) -> None:
+    def forget_installation(self, installation_id: int, *, erase: bool = False) -> None:
         here = select(RepositoryRow.id).where(RepositoryRow.installation_id == installation_id)
-        self.forget_repositories(list(self._connection.scalars(here)))
+        self.forget_repositories(list(self._connection.scalars(here)), erase=erase)
         ready = DeliveryRow.state == DeliveryState.READY.value
         self._cancel(Work.DELIVERY, DeliveryRow.installation_id == installation_id, ready)
         self._drop_ignored(DeliveryRow.installation_id == installation_id)
         gone = update(InstallationRow).where(InstallationRow.id == installation_id)
         self._connection.execute(gone.values(removed_at=db_now()))
+        if erase:
+            want_erased(self._connection, "installation", [installation_id])
 
     def _cancel(self, work: Work, *which: ColumnElement[bool]) -> None:
         """Finish rows unworked. Who holds one is fenced off, except ourselves."""

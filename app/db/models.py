@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from app.db.dialect import insert
 from app.db.engine import db_now
 from app.db.rows import packed, unpacked
-from app.db.tables import ModelRow, RepositoryRow, SeriesRow, TokenRow, WindowRow
+from app.db.tables import ModelRow, RefreshRow, RepositoryRow, SeriesRow, TokenRow, WindowRow
 from app.domain.evidence import Observed
 from app.domain.model import Role
 from app.domain.signal import Series
@@ -137,6 +137,8 @@ def forget_removed(connection: Connection, older_than_s: float) -> None:
     gone = select(RepositoryRow.id).where(RepositoryRow.removed_at < db_now(-older_than_s))
     models = select(ModelRow.id).where(ModelRow.repository_id.in_(gone))
     connection.execute(delete(WindowRow).where(WindowRow.model_id.in_(models)))
+    tokens = select(TokenRow.id).where(TokenRow.repository_id.in_(gone))
+    connection.execute(delete(RefreshRow).where(RefreshRow.token_id.in_(tokens)))
     for row in (ModelRow, SeriesRow, TokenRow):
         connection.execute(delete(row).where(row.repository_id.in_(gone)))
 

@@ -6,7 +6,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -19,6 +19,7 @@ from sqlalchemy.orm import aliased
 
 from app.db.dialect import insert
 from app.db.engine import db_now, naming_absence, reading, writing
+from app.db.erase import erase
 from app.db.leases import (
     ALIVE,
     DEAD,
@@ -35,7 +36,7 @@ from app.db.leases import (
 from app.db.ledger import SqlLedger
 from app.db.models import forget_removed
 from app.db.rows import ZSTD_LEVEL, delivery_of, mailbox_of, packed, repository_of
-from app.db.tables import DeliveryRow, MarkRow, RepositoryRow, SecretRow, TurnRow, json_text, storable
+from app.db.tables import DeliveryRow, InstallationRow, MarkRow, RepositoryRow, SecretRow, TurnRow, json_text, storable
 from app.domain.delivery import OBSERVATIONS, Delivery, DeliveryState, Kept
 from app.domain.errors import Unreachable
 from app.domain.repair import FINAL
@@ -138,6 +139,14 @@ class SqlStore:
         with reading(self._engine) as connection:
             rows = connection.execute(select(RepositoryRow).where(RepositoryRow.removed_at.is_(None)))
             return [repository_of(row) for row in rows]
+
+    def selection(self, installation_id: int) -> str:
+        wanted = select(InstallationRow.selection).where(InstallationRow.id == installation_id)
+        with reading(self._engine) as connection:
+            return connection.scalar(wanted) or ""
+
+    def erase(self, repositories: Collection[int] | None = None, *, batches: int = 400) -> Mapping[str, int]:
+        return erase(self._engine, repositories, batches)
 
     # transactions
     @contextmanager

@@ -15,6 +15,7 @@ class EffectKind(StrEnum):
     REPLY = "reply"  # the answer to a command: {number, comment_id, message, show, react}
     NEWS = "news"  # word of an incident's state to the channels of heal.yml: {state, at}
     CONFIG_CHECK = "config"  # heal.yml's verdict at a commit: {sha}
+    ONBOARDING = "onboarding"  # the pull request that introduces the bot: {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,12 +182,16 @@ class Ticked(_OnDefaultBranch):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallationChanged:
-    """`installation.*` and `installation_repositories.*`. `change` is GitHub's action; `removed` are repository ids."""
+    """`installation.*` and `installation_repositories.*`. `change` is GitHub's action; `added` and `removed` are
+    repository ids; `selection` is `all` or `selected`, "" where the event does not tell."""
 
     kind: ClassVar[str] = "installation.changed"
     installation_id: int
     change: str
+    added: tuple[int, ...] = ()
     removed: tuple[int, ...] = ()
+    selection: str = ""
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

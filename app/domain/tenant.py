@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+ALL, SELECTED = "all", "selected"
+SELECTIONS = (ALL, SELECTED)  # what an installation covers, in GitHub's words
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:

@@ -32,6 +32,7 @@ from app.domain.model import ModelRules
 from app.domain.outcome import FAILED
 from app.domain.policy import CONFIG_PATH, Mode, Policy, mode_of, named
 from app.domain.requirement import Resolutions
+from app.domain.tenant import ALL
 from app.healing import gather_fleet
 from app.healing.configuration import UNREADABLE, Configured, resolve
 from app.healing.gather_security import added_lines, dependencies, model_files, workflow_files
@@ -224,11 +225,14 @@ _FETCH_BY_POLICY: Mapping[type[Evidence], Callable[[Kit, Observable, Policy], Ev
 
 def configuration(kit: Kit, forge: Forge) -> Configured:
     """The policy in force: the default branch's `heal.yml` over the one in the owner's `.github` repository."""
+    own = _text(lambda: forge.file(CONFIG_PATH, forge.repository.default_branch, strict=True))
+    owners = _text(lambda: forge.owner_file(CONFIG_PATH))
     return resolve(
-        _text(lambda: forge.file(CONFIG_PATH, forge.repository.default_branch, strict=True)),
-        _text(lambda: forge.owner_file(CONFIG_PATH)),
+        own,
+        owners,
         known_detectors=kit.settings,
         known_actions=named(kit.params_of),
+        on_all=own is None and owners is None and kit.store.selection(forge.repository.installation_id) == ALL,
     )
 
 

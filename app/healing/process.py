@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
+import structlog
+
 from app.domain.delivery import Delivery, DeliveryState
 from app.domain.effect import Effect, EffectKind
 from app.domain.errors import Malformed, NotInstalled
@@ -27,6 +29,7 @@ from app.domain.finding import Clear, Finding, Remedy
 from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
 from app.domain.policy import CONFIG_PATH, REVERT, Policy, Verdict, decide
 from app.domain.repair import FileEdit, Repair, RepairState, Verb
+from app.domain.tenant import SELECTED
 from app.healing.collect import collect
 from app.healing.command import obey
 from app.healing.configuration import Configured
@@ -38,10 +41,13 @@ from app.healing.interpret import interpret
 from app.healing.kit import Kit
 from app.healing.lift import lift
 from app.healing.observe import take_in
+from app.healing.onboarding import onboarding
 from app.healing.reconsider import reconsider
 from app.healing.verify import suggest
 from app.ports.forge import Forge
 from app.ports.store import Ledger
+
+log = structlog.get_logger()
 
 
 def process(kit: Kit, hold: Hold) -> None:
@@ -59,6 +65,7 @@ def process(kit: Kit, hold: Hold) -> None:
         with kit.store.begin(hold.lease) as ledger:
             if delivery.repository_id is not None:
                 ledger.forget_repositories((delivery.repository_id,))
+            ledger.drop_body(hold.lease.row_id, {})  # of a repository that we have no access to nothing is kept
             ledger.finish_delivery(hold.lease.row_id, DeliveryState.IGNORED, str(error))
 
 
@@ -86,16 +93,25 @@ def follow(kit: Kit, hold: Hold, event: AnyEvent | Ignored, delivery: Delivery) 
 
 
 def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> None:
+    """Who leaves has what is kept of them erased, but not who is only suspended; who comes back starts clean."""
     gone = event.change in ("deleted", "suspend")
     # asked of GitHub: the event's own list lacks the default branch, from which the policy is read
     repositories = [] if gone else kit.app.repositories(event.installation_id)
+    still = {repository.id for repository in repositories}
+    if still and (erased := kit.store.erase(still)):
+        log.info("erased", **erased)
     with kit.store.begin(hold.lease) as ledger:
         if gone:
-            ledger.forget_installation(event.installation_id)
+            ledger.forget_installation(event.installation_id, erase=event.change == "deleted")
+        else:
+            ledger.remember_installation(event.installation_id, event.account, event.selection)
         for repository in repositories:
             ledger.remember_repository(repository)
-        still = {repository.id for repository in repositories}
-        ledger.forget_repositories([removed for removed in event.removed if removed not in still])
+        ledger.forget_repositories([removed for removed in event.removed if removed not in still], erase=True)
+        new = still if event.change == "created" else still.intersection(event.added)
+        if event.selection == SELECTED:
+            for repository_id in sorted(new):
+                ledger.want_effect(onboarding(repository_id))
         _finish(ledger, hold)
 
 

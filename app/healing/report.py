@@ -7,6 +7,7 @@ from app.healing.gather import configured_at
 from app.healing.hold import Hold
 from app.healing.kit import Kit
 from app.healing.news import news
+from app.healing.onboarding import introduce
 from app.ports.forge import Forge
 
 
@@ -25,6 +26,7 @@ def report(kit: Kit, hold: Hold) -> None:
         EffectKind.REPLY: reply,
         EffectKind.NEWS: news,
         EffectKind.CONFIG_CHECK: config_check,
+        EffectKind.ONBOARDING: introduce,
     }[effect.kind]
     remote_id = deliver(kit, hold, forge, effect)
     kit.passing(f"after {effect.kind}")

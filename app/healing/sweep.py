@@ -1,6 +1,6 @@
 """What no event reminds us of: deliveries that GitHub could not hand over, repairs that were put aside, old bodies."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 import structlog
@@ -29,6 +29,7 @@ def sweep(kit: Kit, every_s: float) -> bool:
     if not kit.store.take_turn("sweep", every_s):
         return False
     kit.store.prune(older_than_s=_KEEP_BODIES_S)
+    erase(kit)
     tick(kit)
     mourn(kit)
     reap(kit)
@@ -37,6 +38,13 @@ def sweep(kit: Kit, every_s: float) -> bool:
     except HealError as error:
         log.warning("catch_up_postponed", error=str(error))
     return True
+
+
+def erase(kit: Kit, repositories: Collection[int] | None = None) -> None:
+    """Do away with what was kept of whom the App was removed from; of these repositories, if some are named."""
+    erased = kit.store.erase(repositories)
+    if erased:
+        log.info("erased", **erased)
 
 
 def reap(kit: Kit) -> None:

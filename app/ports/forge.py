@@ -25,6 +25,15 @@ class RunInfo:
     name: str
     url: str
     created_at: datetime
+    from_fork: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What kind of repository it is."""
+
+    fork: bool = False
+    archived: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,7 @@ class Forge(Protocol):
     def repository(self) -> Repository: ...
 
     # reading
+    def about(self) -> About: ...
     def run(self, run_id: int) -> RunInfo: ...
     def runs(self, *, head_sha: str = "", branch: str = "", conclusion: str = "") -> list[RunInfo]:
         """The runs of a commit, on a branch, with a conclusion ("": of any), newest first, at most 100."""
@@ -241,6 +251,16 @@ class SentDelivery:
     redelivery: bool
 
 
+@dataclass(frozen=True, slots=True)
+class SentBody:
+    """What GitHub says that it sent. `payload` is JSON written anew: no signature can be checked over it, and it is
+    trusted because GitHub's API gave it to the App's own key."""
+
+    guid: str
+    event: str
+    payload: bytes
+
+
 class App(Protocol):
     """The App itself, acting with its own key."""
 
@@ -249,6 +269,10 @@ class App(Protocol):
     def installations(self) -> list[int]: ...
     def sent_deliveries(self, *, since: datetime) -> list[SentDelivery]:
         """Newest first, down to `since`."""
+        ...
+
+    def sent_body(self, delivery_id: int) -> SentBody:
+        """Raises Refused where GitHub keeps it no longer."""
         ...
 
     def redeliver(self, delivery_id: int) -> None: ...

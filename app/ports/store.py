@@ -1,6 +1,6 @@
 """The truth: every delivery, incident, repair and side effect, and who is working on what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -77,10 +77,16 @@ class Ledger(Protocol):
     def remember_repository(self, repository: Repository) -> None:
         """Insert or update by GitHub's id."""
 
-    def forget_repositories(self, ids: Sequence[int]) -> None:
-        """The App was removed from them: cancel what is not finished there."""
+    def remember_installation(self, installation_id: int, account: str, selection: str) -> None:
+        """Insert or update by GitHub's id; what is "" stays as it is known."""
 
-    def forget_installation(self, installation_id: int) -> None: ...
+    def forget_repositories(self, ids: Sequence[int], *, erase: bool = False) -> None:
+        """The App was removed from them: cancel what is not finished there. `erase`: have `Store.erase` do away with
+        what was kept of them until now."""
+
+    def forget_installation(self, installation_id: int, *, erase: bool = False) -> None:
+        """The same of all its repositories, and of what belongs to the installation itself."""
+
     def repository(self, repository_id: int) -> Repository | None: ...
     def repository_named(self, full_name: str) -> Repository | None: ...
 
@@ -207,10 +213,19 @@ class Store(Protocol):
         """Those on which the App is installed now."""
         ...
 
+    def selection(self, installation_id: int) -> str:
+        """`all` or `selected` repositories, "" as long as nothing has said."""
+        ...
+
     def prune(self, *, older_than_s: float) -> int:
         """Drop the bodies of finished deliveries older than that (the GUID stays, as a tombstone); how many. Those of
         the schedule are dropped whole: their period is over. So is what is kept of the models, series and tokens of
         repositories that the App was removed from that long ago."""
+        ...
+
+    def erase(self, repositories: Collection[int] | None = None, *, batches: int = 400) -> Mapping[str, int]:
+        """Do away with what is to be erased (see `Ledger.forget_repositories`), of these repositories or wherever, in
+        that many small transactions at most; how many rows of each kind. What is left is taken up by the next call."""
         ...
 
     def begin(self, lease: Lease | None = None) -> AbstractContextManager[Ledger]:

@@ -16,7 +16,18 @@ from app.domain.event import RunFinished
 from app.domain.evidence import Annotation, Job
 from app.domain.fleet import Runner
 from app.domain.tenant import Repository, Sender
-from app.ports.forge import Artifact, CheckText, FileChange, FileText, Forge, Pull, RunInfo, SentDelivery
+from app.ports.forge import (
+    About,
+    Artifact,
+    CheckText,
+    FileChange,
+    FileText,
+    Forge,
+    Pull,
+    RunInfo,
+    SentBody,
+    SentDelivery,
+)
 
 MAX_FILE_BYTES = 1 << 20
 
@@ -103,6 +114,7 @@ class MemoryForge:
         self.granted: set[str] = {"actions", "checks", "contents", "issues", "pull_requests", "statuses"}
         self.dispatched: dict[int, dict[str, str]] = {}
         self.owner_files: dict[str, str] = {}
+        self.nature = About()
         self.own_runners: list[Runner] | None = []
         self.uploaded: dict[int, tuple[int, str, dict[str, bytes]]] = {}
         self.writes: list[Write] = []
@@ -258,6 +270,10 @@ class MemoryForge:
     @property
     def repository(self) -> Repository:
         return self._repository
+
+    def about(self) -> About:
+        with self._call("about"):
+            return self.nature
 
     def run(self, run_id: int) -> RunInfo:
         with self._call("run"):
@@ -652,6 +668,7 @@ class MemoryApp:
         self._now = now or (lambda: datetime.now(UTC))
         self.forges: dict[int, MemoryForge] = {}
         self.deliveries: list[SentDelivery] = []
+        self.bodies: dict[int, bytes] = {}
         self.redelivered: list[int] = []
         self.refused: set[int] = set()
         self.error: HealError | None = None
@@ -662,8 +679,17 @@ class MemoryApp:
         forge = self.forges[repository.id] = MemoryForge(repository, app_slug=self._slug, now=self._now)
         return forge
 
-    def sent(self, guid: str, event: str, action: str = "", *, ok: bool = True, ago: timedelta = timedelta()) -> None:
-        """GitHub says that it sent this delivery."""
+    def sent(
+        self,
+        guid: str,
+        event: str,
+        action: str = "",
+        *,
+        ok: bool = True,
+        ago: timedelta = timedelta(),
+        body: bytes | None = b"{}",
+    ) -> None:
+        """GitHub says that it sent this delivery. `body` None: it does not keep it any more."""
         row = SentDelivery(
             id=len(self.deliveries) + 1,
             guid=guid,
@@ -675,6 +701,8 @@ class MemoryApp:
             redelivery=any(other.guid == guid for other in self.deliveries),
         )
         self.deliveries.append(row)
+        if body is not None:
+            self.bodies[row.id] = body
 
     def forge(self, repository: Repository) -> Forge:
         self._answer()
@@ -695,6 +723,13 @@ class MemoryApp:
         self._answer()
         recent = [row for row in self.deliveries if row.delivered_at >= since]
         return sorted(recent, key=lambda row: (row.delivered_at, row.id), reverse=True)
+
+    def sent_body(self, delivery_id: int) -> SentBody:
+        self._answer()
+        row = next((row for row in self.deliveries if row.id == delivery_id), None)
+        if row is None or delivery_id not in self.bodies:
+            raise Refused(f"no body of delivery {delivery_id}")
+        return SentBody(row.guid, row.event, self.bodies[delivery_id])
 
     def redeliver(self, delivery_id: int) -> None:
         self._answer()

@@ -4,6 +4,7 @@ import threading
 import time
 from datetime import UTC, datetime
 
+import orjson
 from github.GithubApp import GithubApp
 from github.HookDelivery import HookDeliverySummary
 from github.Installation import Installation
@@ -16,7 +17,7 @@ from app.adapters.github.forge import GitHubForge
 from app.domain.errors import NotInstalled, Refused
 from app.domain.tenant import Repository
 from app.ports.clock import Clock
-from app.ports.forge import SentDelivery
+from app.ports.forge import SentBody, SentDelivery
 
 SLUG_LIFE_S = 60.0
 READ_ONLY = {"contents": "read", "metadata": "read"}
@@ -79,6 +80,15 @@ class GitHubApp:
                 break
             recent.append(sent)
         return recent
+
+    def sent_body(self, delivery_id: int) -> SentBody:
+        call = f"/app/hook/deliveries/{delivery_id}"
+        _, found = self._client.requestJsonAndCheck("GET", call)
+        request = found.get("request") if isinstance(found, dict) else None
+        payload = request.get("payload") if isinstance(request, dict) else None
+        if not isinstance(payload, dict):
+            raise Refused(f"GET {call}: GitHub keeps no body of this delivery")
+        return SentBody(str(found.get("guid", "")), str(found.get("event", "")), orjson.dumps(payload))
 
     def redeliver(self, delivery_id: int) -> None:
         self._client.requestJsonAndCheck("POST", f"/app/hook/deliveries/{delivery_id}/attempts")

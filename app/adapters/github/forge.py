@@ -33,7 +33,7 @@ from app.domain.errors import Malformed, Refused, Unreachable
 from app.domain.evidence import Annotation, Job, JobStep
 from app.domain.fleet import Runner
 from app.domain.tenant import Repository
-from app.ports.forge import Artifact, CheckText, FileChange, FileText, Pull, RunInfo
+from app.ports.forge import About, Artifact, CheckText, FileChange, FileText, Pull, RunInfo
 
 MOST_RUNS = 100
 MOST_RUNNERS = 100
@@ -89,14 +89,19 @@ class GitHubForge:
         return self._repository
 
     # reading
+    def about(self) -> About:
+        _, found = self._client.requestJsonAndCheck("GET", self._path)
+        told = found if isinstance(found, dict) else {}
+        return About(fork=told.get("fork") is True, archived=told.get("archived") is True)
+
     def run(self, run_id: int) -> RunInfo:
-        return _run(self._remote.get_workflow_run(run_id))
+        return _run(self._remote.get_workflow_run(run_id), self._repository.id)
 
     def runs(self, *, head_sha: str = "", branch: str = "", conclusion: str = "") -> list[RunInfo]:
         asked = {"head_sha": head_sha, "branch": branch, "status": conclusion}
         wanted = {name: value for name, value in asked.items() if value}
         found = self._list(WorkflowRun, "/actions/runs", wanted, "workflow_runs")
-        return [_run(run) for run in islice(found, MOST_RUNS)]
+        return [_run(run, self._repository.id) for run in islice(found, MOST_RUNS)]
 
     def runners(self) -> list[Runner]:
         found = self._list(SelfHostedActionsRunner, "/actions/runners", {}, "runners")
@@ -450,7 +455,8 @@ def _text(found: ContentFile) -> str | None:
         return None
 
 
-def _run(run: WorkflowRun) -> RunInfo:
+def _run(run: WorkflowRun, here: int) -> RunInfo:
+    head: RemoteRepository | None = run.head_repository  # none where the fork is gone
     return RunInfo(
         id=run.id,
         attempt=run.run_attempt,
@@ -463,6 +469,7 @@ def _run(run: WorkflowRun) -> RunInfo:
         name=run.name or "",
         url=run.html_url,
         created_at=run.created_at,
+        from_fork=head is None or head.id != here,
     )
 
 

@@ -28,7 +28,7 @@ from app.domain.event import (
     SecurityAlertChanged,
 )
 from app.domain.incident import FIX_BRANCHES
-from app.domain.tenant import Repository, Sender
+from app.domain.tenant import SELECTIONS, Repository, Sender
 
 COMMAND = "/heal"
 BRANCHES = "refs/heads/"
@@ -241,12 +241,20 @@ def _alert_changed(source: str, content: Json, installation_id: int, _: int) -> 
 
 def _installation_changed(content: Json, installation_id: int, _: int) -> AnyEvent | Ignored:
     change = _needed_text(content, "action")
-    absent = _list(content, "repositories" if change == "deleted" else "repositories_removed")
+    installation = _object(content, "installation")
+    selection = _text(content, "repository_selection") or _text(installation, "repository_selection")
     return InstallationChanged(
         installation_id=installation_id,
         change=change,
-        removed=tuple(_id(one) for one in absent if isinstance(one, dict) and _id(one)),
+        added=_ids(content, "repositories_added"),
+        removed=_ids(content, "repositories" if change == "deleted" else "repositories_removed"),
+        selection=selection if selection in SELECTIONS else "",
+        account=_text(_object(installation, "account"), "login"),
     )
+
+
+def _ids(content: Json, member: str) -> tuple[int, ...]:
+    return tuple(_id(one) for one in _list(content, member) if isinstance(one, dict) and _id(one))
 
 
 _READERS: Mapping[tuple[str, str], Callable[[Json, int, int], AnyEvent | Ignored]] = {
