@@ -1,6 +1,7 @@
 """What endpoints that take deliveries say, and how they read a body: bounded in size and time."""
 
 import asyncio
+from http import HTTPStatus
 from typing import Any
 
 import orjson
@@ -11,6 +12,15 @@ RETRY_AFTER_S = 30
 Header = tuple[bytes, bytes]
 
 
+PROBLEM = "application/problem+json"
+
+
+def problem(status: int, detail: str, code: str = "", hint: str = "") -> bytes:
+    """A problem of RFC 9457. `code` is a constant word for programs, `hint` says to people what to do."""
+    told = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    return orjson.dumps({**told, **({"code": code} if code else {}), **({"hint": hint} if hint else {})})
+
+
 class Answer(Exception):
     """Stop here and say this."""
 
@@ -18,7 +28,7 @@ class Answer(Exception):
         super().__init__(message)
         self.status = status
         self.extra = extra
-        self.body = orjson.dumps({"error": {"code": code, "message": message, "hint": hint}})
+        self.body = problem(status, message, code, hint)
 
 
 def not_kept(why: str, hint: str) -> Answer:
@@ -26,7 +36,8 @@ def not_kept(why: str, hint: str) -> Answer:
 
 
 async def say(send: Send, status: int, body: bytes, *extra: Header) -> None:
-    head = ((b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), *extra)
+    kind = PROBLEM if status >= 400 else "application/json"
+    head = ((b"content-type", kind.encode()), (b"content-length", b"%d" % len(body)), *extra)
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})
 

@@ -89,9 +89,9 @@ def api(database_url: str, key_file: Path) -> Iterator[Api]:
 
 
 def refused(answer: Any, status: int, code: str) -> None:
-    error = answer.json()["error"]
+    error = answer.json()
     assert (answer.status_code, error["code"]) == (status, code)
-    assert error["message"]
+    assert error["detail"]
     assert error["hint"]
 
 
@@ -105,7 +105,7 @@ def test_without_a_token_that_is_known_nothing_is_kept(api: Api, given: str) -> 
     answer = api.post(authorization=given)
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
-    assert answer.json()["error"]["hint"]
+    assert answer.json()["hint"]
     assert "AAAA" not in answer.text
     assert api.kept() == []
 
@@ -398,7 +398,7 @@ def test_observations_as_a_cloudevent_are_observations_of_its_subject(api: Api) 
 def test_a_cloudevent_that_is_none_is_refused(api: Api, wrong: Any) -> None:
     answer = api.post(wrong, "/api/v1/signals/cloudevents", content_type="application/cloudevents+json")
     assert answer.status_code == 400
-    assert answer.json()["error"]["hint"]
+    assert answer.json()["hint"]
     assert api.kept() == []
 
 
