@@ -1,28 +1,24 @@
-"""Rows for the dashboard and the API. It only reads, and each method makes a fixed number of queries."""
+"""Incidents for the dashboard and the API."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Row, Select, func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 
 from app.db.codec import finding_from_json
 from app.db.engine import reading
 from app.db.models import SqlModels
+from app.db.reads.reader import PAGE, AnyRow, Reader
 from app.db.sight import seen
 from app.db.tables import DeliveryRow, IncidentRow, RepairRow, TimelineRow
 from app.domain.access import Sight
-from app.domain.delivery import DeliveryState
 from app.domain.evidence import Observed
 from app.domain.finding import Finding
 from app.domain.incident import State
 from app.domain.model import Role
 
-AnyRow = Row[*tuple[Any, ...]]
-AnySelect = Select[*tuple[Any, ...]]
-
-PAGE = 50
 TIMELINE = 500
 _REPAIRS = 50
 _WORDS = 8  # of a search; more would only make it slow
@@ -90,31 +86,6 @@ class IncidentDetail:
     earlier: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryLine:
-    """A delivery without its body. `buried` when it was put aside with its `last_error`."""
-
-    id: int
-    guid: str
-    source: str
-    event: str
-    action: str
-    repository: str
-    state: DeliveryState
-    reason: str
-    attempts: int
-    last_error: str
-    buried: bool
-    received_at: datetime
-    finished_at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryPage:
-    lines: tuple[DeliveryLine, ...]
-    older: int | None
-
-
 _INCIDENT = (
     IncidentRow.id,
     IncidentRow.state,
@@ -134,29 +105,9 @@ _INCIDENT = (
     IncidentRow.updated_at,
     IncidentRow.healed_at,
 )
-_DELIVERY = (
-    DeliveryRow.id,
-    DeliveryRow.guid,
-    DeliveryRow.source,
-    DeliveryRow.event,
-    DeliveryRow.action,
-    DeliveryRow.repository,
-    DeliveryRow.state,
-    DeliveryRow.reason,
-    DeliveryRow.attempts,
-    DeliveryRow.last_error,
-    DeliveryRow.buried_at.is_not(None).label("buried"),
-    DeliveryRow.received_at,
-    DeliveryRow.finished_at,
-)
 
 
-class Reads:
-    """All methods raise Unreachable when the database is away."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
+class IncidentReads(Reader):
     def incidents(
         self,
         sight: Sight,
@@ -238,41 +189,10 @@ class Reads:
             current = models.window(model, Role.CURRENT, str(finding.facts["window"]))
         return (finding, reference.observed, current.observed) if reference and current else None
 
-    def deliveries(
-        self,
-        sight: Sight,
-        state: DeliveryState | None = None,
-        repository: str = "",
-        before: int | None = None,
-        limit: int = PAGE,
-    ) -> DeliveryPage:
-        """Deliveries, newest first, of one state and one repository (`owner/name`) where those are given."""
-        wanted = select(*_DELIVERY).where(seen(sight, DeliveryRow)).order_by(DeliveryRow.id.desc()).limit(limit + 1)
-        if state is not None:
-            wanted = wanted.where(DeliveryRow.state == state.value)
-        if repository:
-            wanted = wanted.where(DeliveryRow.repository == repository)
-        if before is not None:
-            wanted = wanted.where(DeliveryRow.id < before)
-        rows = self._rows(wanted)
-        lines = tuple(_delivery_line(row) for row in rows[:limit])
-        return DeliveryPage(lines, lines[-1].id if len(rows) > limit else None)
-
-    def delivery(self, guid: str, repository_id: int | None = None) -> DeliveryLine | None:
-        """The delivery of that GUID (of that repository); the newest, should two sources have used the same one."""
-        here = [] if repository_id is None else [DeliveryRow.repository_id == repository_id]
-        wanted = select(*_DELIVERY).where(DeliveryRow.guid == guid, *here).order_by(DeliveryRow.id.desc()).limit(1)
-        rows = self._rows(wanted)
-        return _delivery_line(rows[0]) if rows else None
-
     def latest_change(self) -> int:
         """A number that grows whenever something happened to any incident."""
         with reading(self._engine) as connection:
             return connection.scalar(select(func.max(TimelineRow.id))) or 0
-
-    def _rows(self, wanted: AnySelect) -> Sequence[AnyRow]:
-        with reading(self._engine) as connection:
-            return connection.execute(wanted).all()
 
 
 def _matches(word: str) -> ColumnElement[bool]:
@@ -287,8 +207,3 @@ def _matches(word: str) -> ColumnElement[bool]:
 def _incident_line(row: AnyRow) -> IncidentLine:
     values = {name: getattr(row, name) for name in IncidentLine.__dataclass_fields__}
     return IncidentLine(**{**values, "state": State(row.state)})
-
-
-def _delivery_line(row: AnyRow) -> DeliveryLine:
-    values = {name: getattr(row, name) for name in DeliveryLine.__dataclass_fields__}
-    return DeliveryLine(**{**values, "state": DeliveryState(row.state), "buried": bool(row.buried)})
