@@ -121,12 +121,14 @@ class Leased:
 
 
 def _lease_indexes(table: str) -> tuple[Index, ...]:
-    """For the claim: what is due by mailbox and by time, and who is leased (a handful of rows)."""
+    """For the claim: what is due by mailbox and by time, and who is leased (a handful of rows); what was put aside."""
     due, leased = text("due_at IS NOT NULL"), text("lease_until IS NOT NULL")
+    buried = text("buried_at IS NOT NULL")
     return (
         Index(f"ix_{table}_claim", "mailbox", "id", postgresql_where=due, sqlite_where=due),
         Index(f"ix_{table}_due", "due_at", postgresql_where=due, sqlite_where=due),
         Index(f"ix_{table}_leased", "mailbox", postgresql_where=leased, sqlite_where=leased),
+        Index(f"ix_{table}_buried", "id", postgresql_where=buried, sqlite_where=buried),
     )
 
 
@@ -140,6 +142,7 @@ class DeliveryRow(Leased, Base):
         Index("ix_deliveries_repository", "repository_id", "id"),
         Index("ix_deliveries_installation", "installation_id", "id"),
         Index("ix_deliveries_state", "state", "id"),
+        Index("ix_deliveries_event", "event", "id"),
         *_lease_indexes("deliveries"),
     )
 
@@ -195,6 +198,7 @@ class IncidentRow(Base):
         Index("ix_incidents_branch", "repository_id", "branch"),
         Index("ix_incidents_sha", "repository_id", "head_sha"),
         Index("ix_incidents_updated", "updated_at"),
+        Index("ix_incidents_opened", "opened_at"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -235,6 +239,8 @@ class RepairRow(Leased, Base):
         UniqueConstraint("effect_key"),
         Index("ix_repairs_incident", "incident_id"),
         Index("ix_repairs_repository", "repository_id", "state"),
+        Index("ix_repairs_cause", "cause"),
+        Index("ix_repairs_ended", "ended_at"),
         *_lease_indexes("repairs"),
     )
 
@@ -275,6 +281,7 @@ class EffectRow(Leased, Base):
         UniqueConstraint("key"),
         Index("ix_effects_incident", "incident_id"),
         Index("ix_effects_repository", "repository_id"),
+        Index("ix_effects_cause", "cause"),
         *_lease_indexes("effects"),
     )
 
@@ -296,7 +303,11 @@ class TimelineRow(Base):
     """What happened to an incident, for people."""
 
     __tablename__ = "timeline"
-    __table_args__ = (Index("ix_timeline_incident", "incident_id", "id"),)
+    __table_args__ = (
+        Index("ix_timeline_incident", "incident_id", "id"),
+        Index("ix_timeline_delivery", "delivery_id"),
+        Index("ix_timeline_kind", "kind", "at"),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     incident_id: Mapped[int] = mapped_column(ForeignKey("incidents.id"))
@@ -310,7 +321,7 @@ class SpendingRow(Base):
     """What a repair has reserved of a budget, and once it is settled, used."""
 
     __tablename__ = "spending"
-    __table_args__ = (Index("ix_spending_repository", "repository_id", "at"),)
+    __table_args__ = (Index("ix_spending_repository", "repository_id", "at"), Index("ix_spending_at", "at"))
 
     repair_id: Mapped[int] = mapped_column(ForeignKey("repairs.id"), primary_key=True)
     unit: Mapped[str] = mapped_column(String(16), primary_key=True)
@@ -526,6 +537,9 @@ class AuditRow(Base):
     __table_args__ = (
         Index("ix_audit_installation", "installation_id", "id"),
         Index("ix_audit_repository", "repository_id", "id"),
+        Index("ix_audit_actor", "actor", "id"),
+        Index("ix_audit_actor_id", "actor_id", "id"),
+        Index("ix_audit_verb", "verb", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)

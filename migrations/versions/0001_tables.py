@@ -73,10 +73,18 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_until IS NOT NULL"),
         sqlite_where=sa.text("lease_until IS NOT NULL"),
     )
+    op.create_index(
+        "ix_deliveries_buried",
+        "deliveries",
+        ["id"],
+        postgresql_where=sa.text("buried_at IS NOT NULL"),
+        sqlite_where=sa.text("buried_at IS NOT NULL"),
+    )
     op.create_index("ix_deliveries_received", "deliveries", ["received_at"])
     op.create_index("ix_deliveries_repository", "deliveries", ["repository_id", "id"])
     op.create_index("ix_deliveries_installation", "deliveries", ["installation_id", "id"])
     op.create_index("ix_deliveries_state", "deliveries", ["state", "id"])
+    op.create_index("ix_deliveries_event", "deliveries", ["event", "id"])
     op.create_table(
         "incidents",
         sa.Column("id", KEY, nullable=False),
@@ -114,6 +122,7 @@ def upgrade() -> None:
     op.create_index("ix_incidents_repository", "incidents", ["repository_id", "id"])
     op.create_index("ix_incidents_detector", "incidents", ["detector", "id"])
     op.create_index("ix_incidents_updated", "incidents", ["updated_at"])
+    op.create_index("ix_incidents_opened", "incidents", ["opened_at"])
     op.create_table(
         "installations",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -206,6 +215,14 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_until IS NOT NULL"),
         sqlite_where=sa.text("lease_until IS NOT NULL"),
     )
+    op.create_index(
+        "ix_effects_buried",
+        "effects",
+        ["id"],
+        postgresql_where=sa.text("buried_at IS NOT NULL"),
+        sqlite_where=sa.text("buried_at IS NOT NULL"),
+    )
+    op.create_index("ix_effects_cause", "effects", ["cause"])
     op.create_index("ix_effects_repository", "effects", ["repository_id"])
     op.create_table(
         "repairs",
@@ -271,6 +288,15 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_until IS NOT NULL"),
         sqlite_where=sa.text("lease_until IS NOT NULL"),
     )
+    op.create_index(
+        "ix_repairs_buried",
+        "repairs",
+        ["id"],
+        postgresql_where=sa.text("buried_at IS NOT NULL"),
+        sqlite_where=sa.text("buried_at IS NOT NULL"),
+    )
+    op.create_index("ix_repairs_cause", "repairs", ["cause"])
+    op.create_index("ix_repairs_ended", "repairs", ["ended_at"])
     op.create_index("ix_repairs_repository", "repairs", ["repository_id", "state"])
     op.create_table(
         "spending",
@@ -284,6 +310,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("repair_id", "unit", name="pk_spending"),
     )
     op.create_index("ix_spending_repository", "spending", ["repository_id", "at"])
+    op.create_index("ix_spending_at", "spending", ["at"])
     op.create_table(
         "repositories",
         sa.Column("id", sa.BigInteger(), autoincrement=False, nullable=False),
@@ -309,6 +336,8 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_timeline"),
     )
     op.create_index("ix_timeline_incident", "timeline", ["incident_id", "id"])
+    op.create_index("ix_timeline_delivery", "timeline", ["delivery_id"])
+    op.create_index("ix_timeline_kind", "timeline", ["kind", "at"])
     op.create_table(
         "tokens",
         sa.Column("id", KEY, nullable=False),
@@ -401,6 +430,9 @@ def upgrade() -> None:
     )
     op.create_index("ix_audit_installation", "audit", ["installation_id", "id"], unique=False)
     op.create_index("ix_audit_repository", "audit", ["repository_id", "id"], unique=False)
+    op.create_index("ix_audit_actor", "audit", ["actor", "id"])
+    op.create_index("ix_audit_actor_id", "audit", ["actor_id", "id"])
+    op.create_index("ix_audit_verb", "audit", ["verb", "id"])
     op.create_table(
         "credentials",
         sa.Column("name", sa.Text(), nullable=False),
