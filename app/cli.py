@@ -57,19 +57,15 @@ def serve(
     processes: Annotated[int | None, typer.Option(help="Web processes; more than one needs a broker.")] = None,
 ) -> None:
     """Receive webhooks and serve the dashboard; without a broker the workers run here, too."""
-    from app.db import migrate
     from app.web.serve import serve as run
-    from app.wiring import logs, wire
+    from app.wiring import logs
 
     settings = _settings(host=host, port=port, processes=processes)
     logs(settings)
     with _told():
         if settings.embedded and settings.web.processes > 1:
             _fail(USAGE, "several web processes need a broker: set HEAL_QUEUE__BROKER_URL, or use --processes 1")
-        wired = wire(settings)
-        if settings.embedded:
-            migrate.upgrade(wired.engine)
-        run(wired)
+        run(settings, _to_people)
 
 
 @app.command()
@@ -584,6 +580,12 @@ def simulate(
 
 
 # plumbing
+
+
+def _to_people(text: str) -> None:
+    """To whoever looks at this terminal, never to the log: it may hold what is good for one use."""
+    typer.echo(text)
+    sys.stdout.flush()
 
 
 def _settings(**web: object) -> Settings:

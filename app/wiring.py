@@ -53,6 +53,10 @@ class Unconfigured(Permanent):
     """Something that cannot be guessed is missing; the message names the variable."""
 
 
+class Unregistered(Unconfigured):
+    """No App at all is known: the settings name none, and none was set up."""
+
+
 @dataclass(frozen=True)
 class Wired:
     """`settings` are complete: what the environment left open is taken from what was kept when the App was set up."""
@@ -218,15 +222,16 @@ def wire(settings: Settings, *, passing: Callable[[str], None] = onwards) -> Wir
     """Everything. Connected to nothing yet (engines and clients connect when first used), except that the database is
     asked for the App's credentials where the settings do not give them.
 
-    Raises Unconfigured for a missing App id, key or secret, DuplicateKind for two plugins of one kind, Sealed for kept
-    credentials whose key is missing, Unreachable.
+    Raises Unconfigured for a missing App id, key or secret (Unregistered when all of them are), DuplicateKind for two
+    plugins of one kind, Sealed for kept credentials whose key is missing, Unreachable.
     """
     engine = make_engine(settings.database_url())
     sealing = vault(settings)
     if missing(settings):
         settings = completed(settings, Credentials(engine, sealing).all())
     if lacking := missing(settings):
-        raise Unconfigured(f"{lacking[0]} is not set; run `heal setup`, or see docs/how-to/install.md")
+        kind = Unregistered if len(lacking) == 3 else Unconfigured
+        raise kind(f"{lacking[0]} is not set; run `heal setup`, or see docs/how-to/install.md")
     if _oauth(settings):
         usable(sealing)
     key = settings.private_key_pem()

@@ -27,6 +27,7 @@ from app.web.dashboard.pages import dashboard
 from app.web.dashboard.security import SecurityHeaders
 from app.web.guard import Guard, Identify
 from app.web.sessions import Cookies
+from app.web.setup import installed
 from app.web.webhook import webhook_route
 from app.wiring import Wired, embedded_workers, logs, wire
 
@@ -78,6 +79,7 @@ def create(wired: Wired | None = None) -> Site:
     route = webhook_route(intake, settings.webhook_secrets())
     rest.router.routes.extend(health.routes(wired.engine, wired.bell, working))
     rest.router.routes.extend(api.routes(Door(intake, Tokens(wired.engine, wired.store.secret), settings.api), reads))
+    rest.router.routes.append(Route("/setup/installed", installed))
     desk = desk_of(wired, changes)
     rest.mount("/", named(settings, dashboard(desk, guard_of(wired))))
     return Site(route, rest, changes.close)

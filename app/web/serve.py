@@ -4,6 +4,9 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import NoReturn
+from urllib.parse import urlencode
 
 import structlog
 import uvloop
@@ -11,23 +14,43 @@ from granian import Granian
 from granian.constants import Interfaces, Loops
 from granian.server.embed import Server
 
+from app.db import migrate
+from app.db.credentials import Credentials
+from app.db.engine import make_engine
+from app.db.setup import Setups
+from app.settings import Settings, Web
 from app.web.app import create
-from app.wiring import Wired
+from app.web.setup import Setup
+from app.web.stage import Served, Stage
+from app.wiring import Unconfigured, Unregistered, Wired, completed, missing, usable, vault, wire
 
 log = structlog.get_logger()
 
 
-def serve(wired: Wired) -> None:
-    """One process runs here, in this one; several are forked off and supervised. Ends after a graceful stop."""
-    web = wired.settings.web
-    log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=wired.settings.embedded)
+def serve(settings: Settings, say: Callable[[str], None]) -> None:
+    """One process runs here, in this one; several are forked off and supervised. Ends after a graceful stop.
+
+    Where no App is known yet, one process serves the setup, and everything else as soon as there is one; `say` tells
+    people where that is. Raises Unconfigured.
+    """
+    if settings.embedded:
+        engine = make_engine(settings.database_url())
+        migrate.upgrade(engine)
+        engine.dispose()
+    web = settings.web
+    try:
+        wired = wire(settings)
+    except Unregistered:
+        stage, token, close = staged(settings)
+        say("The bot is not set up yet. Open this address, which is good until that is done:\n")
+        say(f"  {way_in(web, token)}\n")
+        if web.processes > 1:
+            say(f"Until then one process serves; start it again afterwards for all {web.processes}.\n")
+        log.info("serving_setup", host=web.host, port=web.port)
+        _run_here(lambda: stage, web, close)
+    log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=settings.embedded)
     if web.processes == 1:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_here(wired))
-        wired.engine.dispose()
-        log.info("stopped")
-        sys.stderr.flush()
-        os._exit(0)  # all is closed; the server's native threads abort an interpreter that ends while they do
+        _run_here(lambda: create(wired), web, wired.engine.dispose)
     Granian(
         "app.web.app:create",
         address=web.host,
@@ -41,9 +64,51 @@ def serve(wired: Wired) -> None:
     ).serve()
 
 
-async def _here(wired: Wired) -> None:
-    web = wired.settings.web
-    site = create(wired)
+def staged(settings: Settings) -> tuple[Stage, str, Callable[[], None]]:
+    """What is served until the App is known, the token for it, and what closes all in the end. Raises Unconfigured."""
+    engine = make_engine(settings.database_url())
+    credentials = Credentials(engine, usable(vault(settings)))
+    if migrate.pending(engine):
+        raise Unconfigured("the database is not up to date: run `heal db upgrade`")
+    setups = Setups(engine)
+    found: list[Wired] = []
+
+    def make() -> Served | None:
+        if missing(completed(settings, credentials.all())):
+            return None
+        found[:] = [wire(settings)]
+        return create(found[0])
+
+    setup = Setup(settings, setups, credentials, wired=lambda: found[0] if found else None, look=lambda: stage.look())
+    stage = Stage(setup.app(), make)
+
+    def close() -> None:
+        engine.dispose()
+        for wired in found:
+            wired.engine.dispose()
+
+    return stage, setups.begin(), close
+
+
+def way_in(web: Web, token: str) -> str:
+    """The address of the setup, as a person on this machine, or before the public address, opens it."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(web.host, f"[{web.host}]" if ":" in web.host else web.host)  # noqa: S104 - a name for it
+    base = web.public_url.rstrip("/") or f"http://{host}:{web.port}"
+    return f"{base}/setup?{urlencode({'token': token})}"
+
+
+def _run_here(make: Callable[[], Served], web: Web, close: Callable[[], None]) -> NoReturn:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_here(make, web))
+    close()
+    log.info("stopped")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # all is closed; the server's native threads abort an interpreter that ends while they do
+
+
+async def _here(make: Callable[[], Served], web: Web) -> None:
+    site = make()
     server = Server(
         site, address=web.host, port=web.port, interface=Interfaces.ASGI, log_enabled=False, websockets=False
     )

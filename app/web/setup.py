@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from anyio.to_thread import run_sync
@@ -178,6 +179,7 @@ class Setup:
                 told["owner"] if told["organization"] else "",
                 relay=told["relay"],
                 extras=frozenset(Extra(extra) for extra in told["extras"]),
+                here=_here(visit.request, told["public_url"]),
             )
         except (Malformed, ValueError) as error:
             return self._ask(visit, told, str(error))
@@ -245,6 +247,12 @@ def _told(request: Request) -> dict[str, Any]:
     }
 
 
+def _here(request: Request, public_url: str) -> str:
+    """Where the cookie of the setup is sent to. A proxy may speak plain HTTP with us where the browser does not."""
+    netloc = request.url.netloc
+    return public_url if urlsplit(public_url).netloc == netloc else f"{request.url.scheme}://{netloc}"
+
+
 def _luggage(wish: Wish) -> dict[str, str]:
     return {"web_url": wish.site.web_url, "public_url": wish.public_url, "relay": "1" if wish.relay else ""}
 
@@ -259,4 +267,3 @@ def kept(registered: Registered, luggage: Mapping[str, str]) -> dict[str, bytes]
 def installed(_: Request) -> Response:
     """`/setup/installed`, where GitHub sends whoever has installed the App."""
     return RedirectResponse("/", 303, headers={"Cache-Control": "no-store"})
-
