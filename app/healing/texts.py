@@ -1,6 +1,7 @@
 """What people read: check runs, comments, pull requests, issues, replies. Pure functions; templates beside this file.
 
-Whatever is put into a template is masked and neutralised on its way out (`_output`); only `Markdown` passes as it is.
+Whatever is put into a template is masked and neutralised on its way out (`output`); only `Markdown` passes as it is.
+Each is written in the language that the repository has chosen.
 
 The texts are told from an incident's timeline. Its entries, by kind, and what their `data` holds:
 
@@ -26,6 +27,7 @@ Times in `data` are ISO 8601 text.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,6 +41,8 @@ from app.domain.outcome import Conclusion
 from app.domain.policy import CONFIG_PATH, ISSUE
 from app.domain.repair import FileEdit, Plan, Repair, RepairState
 from app.healing.configuration import REPOSITORY, Problem
+from app.healing.wording import Wording, code, flat, output, told, wording
+from app.i18n import DEFAULT
 from app.ports.forge import Button, CheckText
 from app.ports.notifier import Notice
 from app.ports.store import Record
@@ -55,55 +59,58 @@ _MOST_INCIDENTS = 10
 _MOST_LINES = 15
 _MOST_ANNOTATIONS = 50
 
-_WORDS = {
-    State.OPEN: "found",
-    State.OBSERVED: "reported only",
-    State.AWAITING_APPROVAL: "waits for approval",
-    State.REPAIRING: "being repaired",
-    State.VERIFYING: "repaired, waiting for proof",
-    State.HEALED: "healed",
-    State.RECOVERED: "recovered by itself",
-    State.ESCALATED: "needs a person",
-    State.DISMISSED: "dismissed",
-}
 _UNDER_WAY = frozenset({State.OPEN, State.REPAIRING, State.VERIFYING})
 _WELL = frozenset({State.HEALED, State.RECOVERED})
 
 
-def check_text(records: Sequence[Record], *, dashboard_url: str) -> CheckText:
+def check_text(records: Sequence[Record], *, dashboard_url: str, language: str = DEFAULT) -> CheckText:
     """The check run of one SHA: everything that was found there."""
+    words = wording(language)
     states = {record.incident.state for record in records}
     asked = next((record for record in records if record.incident.state is State.AWAITING_APPROVAL), None)
     ordered = sorted(records, key=lambda record: (record is not asked, record.incident.id))
     shown = ordered[:_MOST_INCIDENTS]
     return CheckText(
         name=CHECK_NAME,
-        title=_check_title(ordered),
-        summary=_render("check_summary.md.j2", records=shown, more=len(ordered) - len(shown), url=dashboard_url),
-        text=_check_body(shown),
+        title=_check_title(ordered, words),
+        summary=render("check_summary.md.j2", words, records=shown, more=len(ordered) - len(shown), url=dashboard_url),
+        text=_check_body(shown, words),
         conclusion=_check_conclusion(states, regressed=any(_regressed(record) for record in records)),
-        annotations=tuple(_annotations(shown))[:_MOST_ANNOTATIONS],
-        buttons=_buttons(asked, ordered),
+        annotations=tuple(_annotations(shown, words))[:_MOST_ANNOTATIONS],
+        buttons=_buttons(asked, ordered, words),
         details_url=_incident_url(ordered[0].incident, dashboard_url) if ordered else dashboard_url,
     )
 
 
-def superseded_text() -> CheckText:
+def superseded_text(language: str = DEFAULT) -> CheckText:
     """The check run of a commit that its incidents have left for a newer one."""
-    title = "superseded: the same failure was seen on a newer commit"
-    return CheckText(CHECK_NAME, title, "The check run of the newer commit says how it stands.", "", Conclusion.NEUTRAL)
+    words = wording(language)
+    title = words.gettext("superseded: the same failure was seen on a newer commit")
+    summary = words.gettext("The check run of the newer commit says how it stands.")
+    return CheckText(CHECK_NAME, title, summary, "", Conclusion.NEUTRAL)
 
 
-def comment_text(record: Record, marker: str, dashboard_url: str) -> str:
+def comment_text(record: Record, marker: str, dashboard_url: str, language: str = DEFAULT) -> str:
     """The sticky comment on a pull request whose run failed."""
-    return _render("comment.md.j2", record=record, marker=Markdown(marker), url=dashboard_url, diff_limit=_DIFF_LIMIT)
+    return render(
+        "comment.md.j2",
+        wording(language),
+        record=record,
+        marker=Markdown(marker),
+        url=dashboard_url,
+        diff_limit=_DIFF_LIMIT,
+    )
 
 
-def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str) -> tuple[str, str]:
+def pull_text(
+    record: Record, repair: Repair, plan: Plan, dashboard_url: str, language: str = DEFAULT
+) -> tuple[str, str]:
     """Title and body of a fix pull request; written again when the fix is proven or disproven."""
-    title = _plain_title(plan.title)
-    body = _render(
+    words = wording(language)
+    title = _plain_title(words.told_plainly(plan.title))
+    body = render(
         "pull.md.j2",
+        words,
         record=record,
         repair=repair,
         plan=plan,
@@ -114,74 +121,106 @@ def pull_text(record: Record, repair: Repair, plan: Plan, dashboard_url: str) ->
     return title, body
 
 
-def notice(records: Sequence[Record], state: State, dashboard_url: str, key: str) -> Notice:
+def notice(records: Sequence[Record], state: State, dashboard_url: str, key: str, language: str = DEFAULT) -> Notice:
     """A message for people in a channel, as plain text. Several incidents: a digest."""
+    words = wording(language)
     worst = max((record.incident.finding.severity for record in records), key=list(Severity).index)
     first = records[0].incident
-    lines = [_notice_line(record, dashboard_url) for record in records[:_MOST_TOLD]]
+    lines = [_notice_line(record, dashboard_url, words) for record in records[:_MOST_TOLD]]
     if len(records) > _MOST_TOLD:
-        lines.append(f"and {len(records) - _MOST_TOLD} more")
-    many = f"{first.repository}: {_count(len(records), 'incident')}"
-    one = f"{first.repository}: {_flat(first.finding.summary)} ({_WORDS[state]})"
+        more = len(records) - _MOST_TOLD
+        lines.append(words.ngettext("and %(num)s more", "and %(num)s more", more))
+    if len(records) == 1:
+        title = words.gettext(
+            "%(repository)s: %(summary)s (%(state)s)",
+            repository=first.repository,
+            summary=_summary(first, words),
+            state=words.word("state", state),
+        )
+    else:
+        title = words.ngettext(
+            "%(repository)s: %(num)s incident",
+            "%(repository)s: %(num)s incidents",
+            len(records),
+            repository=first.repository,
+        )
     return Notice(
         key=key,
-        title=shorten(_told(one if len(records) == 1 else many, 200), 200),
+        title=shorten(told(title, 200), 200),
         body="\n".join(lines),
         severity=worst,
         url=_incident_url(first, dashboard_url) if len(records) == 1 else dashboard_url,
     )
 
 
-def _notice_line(record: Record, dashboard_url: str) -> str:
+def _notice_line(record: Record, dashboard_url: str, words: Wording) -> str:
     incident = record.incident
     said = {"escalated": "escalated", "healed": "proven"}.get(str(incident.state), "decided")
     latest = _latest(record, said) or {}
-    words = f"{_flat(incident.finding.summary)}: {_WORDS[incident.state]}. {latest.get('reason', '')}"
+    line = words.gettext(
+        "%(summary)s: %(state)s. %(reason)s",
+        summary=_summary(incident, words),
+        state=words.word("state", incident.state),
+        reason=words.told_plainly(latest.get("reason", "")),
+    )
     where = _incident_url(incident, dashboard_url) or incident.run_url
-    return shorten(_told(words, 400), 400) + (f" {where}" if where else "")
+    return shorten(told(line, 400), 400) + (f" {where}" if where else "")
+
+
+def _summary(incident: Incident, words: Wording) -> str:
+    return flat(words.told_plainly(incident.finding.summary))
 
 
 _MOST_TOLD = 20
 
 
-def issue_text(record: Record, marker: str, dashboard_url: str = "") -> tuple[str, str]:
+def issue_text(record: Record, marker: str, dashboard_url: str = "", language: str = DEFAULT) -> tuple[str, str]:
     """Title and body of the issue that asks a person to look."""
-    title = _plain_title(f"{record.incident.finding.subject}: {record.incident.finding.summary}")
-    return title, _render("issue.md.j2", record=record, marker=Markdown(marker), url=dashboard_url)
+    words = wording(language)
+    title = _plain_title(f"{record.incident.finding.subject}: {_summary(record.incident, words)}")
+    return title, render("issue.md.j2", words, record=record, marker=Markdown(marker), url=dashboard_url)
 
 
-def why_text(record: Record) -> str:
+def why_text(record: Record, language: str = DEFAULT) -> str:
     """The latest decision with every rule that was looked at."""
-    return _render("why.md.j2", record=record)
+    return render("why.md.j2", wording(language), record=record)
 
 
-def reply_text(answer: str) -> str:
+def reply_text(answer: str, language: str = DEFAULT) -> str:
     """The answer to a `/heal` command, from one plain line in which backticks enclose commands."""
+    known = wording(language).told(answer)
+    if isinstance(known, Markdown):
+        return known
     parts = mask(clean(answer[:8_192])).split("`")
     rendered = [code_span(part) if index % 2 else inline(part, 1_000) for index, part in enumerate(parts)]
     text = " ".join(part for part in rendered if part)
     return re.sub(r"` (?=[.,:;?!)](?: |$))", "`", text)
 
 
-def config_check_text(problems: Sequence[Problem]) -> CheckText:
+def config_check_text(problems: Sequence[Problem], language: str = DEFAULT) -> CheckText:
     """The verdict on `heal.yml` at a commit, with its problems at their lines."""
+    words = wording(language)
     failures = [problem for problem in problems if problem.level == "failure"]
     if failures:
-        title = f"{_count(len(failures), 'error')}: until this is mended, the bot only observes"
+        title = words.ngettext(
+            "%(num)s error: until this is mended, the bot only observes",
+            "%(num)s errors: until this is mended, the bot only observes",
+            len(failures),
+        )
     elif problems:
-        title = f"valid, with {_count(len(problems), 'remark')}"
+        title = words.ngettext("valid, with %(num)s remark", "valid, with %(num)s remarks", len(problems))
     else:
-        title = "valid"
+        title = words.gettext("valid")
     annotations = [
-        Annotation(problem.level, shorten(_flat(problem.message), 500), CONFIG_PATH, problem.line)
+        Annotation(problem.level, shorten(flat(words.told_plainly(problem.message)), 500), CONFIG_PATH, problem.line)
         for problem in problems
         if problem.origin == REPOSITORY
     ]
     return CheckText(
         name=CONFIG_CHECK_NAME,
         title=title,
-        summary=_render(
-            "config_check.md.j2", repository=REPOSITORY, problems=problems[:_MOST_ANNOTATIONS], failures=failures
+        summary=render(
+            "config_check.md.j2", words, repository=REPOSITORY, problems=problems[:_MOST_ANNOTATIONS], failures=failures
         ),
         conclusion=Conclusion.FAILURE if failures else Conclusion.SUCCESS,
         annotations=tuple(annotations[:_MOST_ANNOTATIONS]),
@@ -191,21 +230,32 @@ def config_check_text(problems: Sequence[Problem]) -> CheckText:
 # --- parts of a check run ------------------------------------------------------------------------------------------
 
 
-def _check_title(records: Sequence[Record]) -> str:
+def _check_title(records: Sequence[Record], words: Wording) -> str:
     if not records:
-        return "Nothing to report"
-    incident = records[0].incident
-    others = f" (+{len(records) - 1} more)" if len(records) > 1 else ""
-    ends = f": {_WORDS[incident.state]}{others}"
-    return shorten(_flat(incident.finding.summary), _TITLE_LIMIT - len(ends)) + ends
+        return words.gettext("Nothing to report")
+    incident, others = records[0].incident, len(records) - 1
+    summary, state = _summary(incident, words), words.word("state", incident.state)
+
+    def told_as(summary: str) -> str:
+        if not others:
+            return words.gettext("%(summary)s: %(state)s", summary=summary, state=state)
+        return words.ngettext(
+            "%(summary)s: %(state)s (+%(num)s more)",
+            "%(summary)s: %(state)s (+%(num)s more)",
+            others,
+            summary=summary,
+            state=state,
+        )
+
+    return told_as(shorten(summary, _TITLE_LIMIT - len(told_as(""))))
 
 
-def _check_body(records: Sequence[Record]) -> str:
+def _check_body(records: Sequence[Record], words: Wording) -> str:
     """As many incidents in full as fit; the summary names the others."""
     sections: list[str] = []
     room = _TEXT_LIMIT
     for record in records:
-        section = _render("check_incident.md.j2", record=record, diff_limit=_DIFF_LIMIT)
+        section = render("check_incident.md.j2", words, record=record, diff_limit=_DIFF_LIMIT)
         room -= len(section) + 10
         if room < 0:
             break
@@ -223,35 +273,38 @@ def _check_conclusion(states: set[State], *, regressed: bool = False) -> Conclus
     return Conclusion.SUCCESS if states and states <= _WELL else Conclusion.NEUTRAL
 
 
-def _buttons(asked: Record | None, records: Sequence[Record]) -> tuple[Button, ...]:
+def _buttons(asked: Record | None, records: Sequence[Record], words: Wording) -> tuple[Button, ...]:
     """What a person may want next. With several incidents at one commit the buttons are about the first."""
     if not records:
         return ()
+    _ = words.gettext
     record = asked or records[0]
     incident = record.incident
     if asked is not None:
         return (
-            Button("Approve", "Carry out the plan shown below", f"approve:{incident.id}"),
-            Button("Reject", "Leave it, and do not ask again", f"reject:{incident.id}"),
+            # Translators: buttons have at most 20, what they do at most 40 characters.
+            Button(_("Approve"), _("Carry out the plan shown below"), f"approve:{incident.id}"),
+            Button(_("Reject"), _("Leave it, and do not ask again"), f"reject:{incident.id}"),
         )
     stands = any(each.outcome and each.outcome.data.get("stands") for each in record.repairs if each.state in _STANDING)
     if incident.state in (State.VERIFYING, State.HEALED) and (incident.pull_number is not None or stands):
-        return (Button("Undo", "Take the change back", f"undo:{incident.id}"),)
+        return (Button(_("Undo"), _("Take the change back"), f"undo:{incident.id}"),)
     if incident.state in (State.OBSERVED, State.ESCALATED) and incident.finding.ladder:
-        return (Button("Retry", "Try the remedies from the first on", f"retry:{incident.id}"),)
+        return (Button(_("Retry"), _("Try the remedies from the first on"), f"retry:{incident.id}"),)
     return ()
 
 
 _STANDING = frozenset({RepairState.APPLIED, RepairState.PROVEN})
 
 
-def _annotations(records: Iterable[Record]) -> Iterable[Annotation]:
+def _annotations(records: Iterable[Record], words: Wording) -> Iterable[Annotation]:
     for record in records:
         finding = record.incident.finding
         path, line = finding.facts.get("path"), finding.facts.get("line")
         if isinstance(path, str) and path and isinstance(line, int) and line > 0:
             level = "notice" if record.incident.state in _WELL else "warning"
-            yield Annotation(level, shorten(_flat(finding.summary), 500), path, line, _plain_title(finding.kind))
+            summary = shorten(_summary(record.incident, words), 500)
+            yield Annotation(level, summary, path, line, _plain_title(finding.kind))
 
 
 # --- what templates ask for ----------------------------------------------------------------------------------------
@@ -286,12 +339,16 @@ def _attempts(record: Record) -> list[dict[str, str]]:
     return tried
 
 
-def _change(edit: FileEdit) -> str:
+def _change(edit: FileEdit, words: Wording) -> Markdown:
     """How many lines an edit adds and takes away."""
     lines = edit.diff().split("\n")[2:]
     added = sum(line.startswith("+") for line in lines)
     removed = sum(line.startswith("-") for line in lines)
-    return f"{_count(added, 'line')} added, {_count(removed, 'line')} removed"
+    return words.markdown(
+        "%(added)s, %(removed)s",
+        added=words.nmarkdown("%(num)s line added", "%(num)s lines added", added),
+        removed=words.nmarkdown("%(num)s line removed", "%(num)s lines removed", removed),
+    )
 
 
 def _proof(record: Record) -> Mapping[str, Any] | None:
@@ -330,22 +387,9 @@ def _as_it_stood(text: str) -> str:
     return re.sub(r"\s", " ", clean(text[:8_192])).rstrip()
 
 
-def _flat(text: str) -> str:
-    """One line for places that GitHub shows as they are: titles and annotations."""
-    return mask(" ".join(clean(text[:8_192]).split()))
-
-
 def _plain_title(text: str) -> str:
     # titles render no markup, but a mention or a reference in one would still be linked
-    return shorten(_flat(text).replace("@", "(at)").replace("#", "no. "), _TITLE_LIMIT)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}"
+    return shorten(flat(text).replace("@", "(at)").replace("#", "no. "), _TITLE_LIMIT)
 
 
 def _moment(value: object) -> Markdown:
@@ -358,72 +402,66 @@ def _moment(value: object) -> Markdown:
     return Markdown(f"{value.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if isinstance(value, datetime) else "")
 
 
-def _output(value: object) -> str:
-    if isinstance(value, Markdown):
-        return value
-    return "" if value is None else inline(_told(value, 600), 600)
-
-
-def _code(value: object) -> Markdown:
-    return code_span(shorten(_told(value, 300), 300))
-
-
 def _cell(value: object) -> Markdown:
-    return cell("" if value is None else _told(value, 300), 300)
+    if isinstance(value, Markdown):
+        return Markdown(value.replace("|", "\\|"))
+    return cell("" if value is None else told(value, 300), 300)
 
 
 def _diff(text: str, limit: int = 30_000) -> Markdown:
-    return code_block(_told(text, limit), language="diff", limit=limit)
+    return code_block(told(text, limit), language="diff", limit=limit)
 
 
 def _intervals(report: Mapping[str, Any]) -> Markdown:
-    return code_block(_told(drawn(report), 6_000), limit=6_000)
+    return code_block(told(drawn(report), 6_000), limit=6_000)
 
 
 def _link(label: object, url: object) -> Markdown:
-    return link(_told(label, 100), mask(str(url or "")[:2_000]))
+    return link(label if isinstance(label, Markdown) else told(label, 100), mask(str(url or "")[:2_000]))
 
 
-def _told(value: object, limit: int) -> str:
-    """Masked, and not much longer than will be shown: a secret is masked whole before the text is cut."""
-    return mask(clean(str(value)[: limit + 4_096]))
+@lru_cache(maxsize=16)
+def _environment(words: Wording) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("app.healing"),
+        autoescape=False,  # noqa: S701 -- the output is Markdown; `finalize` neutralises every value
+        finalize=output,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "bold": lambda text: Markdown(f"**{output(text)}**"),
+        "cell": _cell,
+        "change": lambda edit: _change(edit, words),
+        "code": code,
+        "diff": _diff,
+        "evidence": _evidence,
+        "intervals": _intervals,
+        "moment": _moment,
+        "percent": words.percent,
+        "rendered": Markdown,  # only for the output of our own macros
+        "told": words.told,
+    }
+    environment.globals |= {
+        "_": words.markdown,
+        "ngettext": words.nmarkdown,
+        "attempts": _attempts,
+        "incident_url": _incident_url,
+        "LAST_RESORTS": LAST_RESORTS,
+        "latest": _latest,
+        "measured": _measured,
+        "link": _link,
+        "plan_of": _plan,
+        "State": State,
+        "word": words.word,
+    }
+    return environment
 
 
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("app.healing"),
-    autoescape=False,  # noqa: S701 -- the output is Markdown; `finalize` neutralises every value
-    finalize=_output,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-_ENVIRONMENT.filters |= {
-    "cell": _cell,
-    "change": _change,
-    "code": _code,
-    "diff": _diff,
-    "evidence": _evidence,
-    "intervals": _intervals,
-    "moment": _moment,
-    "percent": _percent,
-    "rendered": Markdown,  # only for the output of our own macros
-}
-_ENVIRONMENT.globals |= {
-    "attempts": _attempts,
-    "count": _count,
-    "incident_url": _incident_url,
-    "LAST_RESORTS": LAST_RESORTS,
-    "latest": _latest,
-    "measured": _measured,
-    "link": _link,
-    "plan_of": _plan,
-    "State": State,
-    "words": _WORDS,
-}
-
-
-def _render(template: str, **values: object) -> str:
-    text = _ENVIRONMENT.get_template(template).render(**values).strip()
+def render(template: str, words: Wording, **values: object) -> str:
+    """A template of this folder as Markdown; every value in it is neutralised."""
+    text = _environment(words).get_template(template).render(**values).strip()
     lines = text.split("\n")
     # templates leave runs of blank lines where a part is absent
     kept = [line for index, line in enumerate(lines) if line or index == 0 or lines[index - 1]]

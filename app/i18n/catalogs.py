@@ -48,11 +48,18 @@ class Catalog:
         return text % values if values else text
 
     def ngettext(self, one: str, many: str, n: int, /, **values: object) -> str:
-        return self._words.ngettext(one, many, n) % {"num": n, **values}
+        return self.form(one, many, n) % {"num": n, **values}
 
-    def retell(self, text: str) -> str:
-        """A sentence that the bot wrote down in English, in this language where it is a known one."""
-        return text if self.language == DEFAULT else retell(text, self.gettext)
+    def form(self, one: str, many: str, n: int) -> str:
+        """The plural form for `n`, with its holes."""
+        return self._words.ngettext(one, many, n)
+
+    def retell(self, text: str, say: Callable[..., str] | None = None) -> str:
+        """A sentence that the bot wrote down in English, in this language where it is a known one.
+
+        Values are taken over as they are: escape the whole, or give a `say(message, **values)` that escapes them.
+        """
+        return text if self.language == DEFAULT else retell(text, say or self.gettext)
 
     def html(self) -> Mapping[str, Callable[..., Markup]]:
         """`_`, `gettext` and `ngettext` for an autoescaped template that uses new-style gettext: values are escaped."""
@@ -61,7 +68,7 @@ class Catalog:
             return Markup(self.gettext(message)) % values  # noqa: S704 -- a translation is our text
 
         def ngettext(one: str, many: str, n: int, /, **values: object) -> Markup:
-            return Markup(self._words.ngettext(one, many, n)) % {"num": n, **values}  # noqa: S704 -- as above
+            return Markup(self.form(one, many, n)) % {"num": n, **values}  # noqa: S704 -- as above
 
         return {"_": gettext, "gettext": gettext, "ngettext": ngettext}
 

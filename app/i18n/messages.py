@@ -17,14 +17,14 @@ from babel.messages.pofile import read_po, write_po
 
 from app.i18n.catalogs import po_file
 from app.i18n.languages import DEFAULT, LANGUAGES, locale, tag
-from app.i18n.retell import SENTENCES, sentences
+from app.i18n.retell import SENTENCES, messages
 
 ROOT = Path(__file__).resolve().parents[2]
 TRANSLATED = tuple(language for language in LANGUAGES if language != DEFAULT)
 
 _KEYWORDS: Mapping[str, Any] = {
-    **dict.fromkeys(("_", "gettext", "t", "N_")),
-    **dict.fromkeys(("ngettext", "nt"), (1, 2)),
+    **dict.fromkeys(("_", "gettext", "t", "markdown", "N_")),
+    **dict.fromkeys(("ngettext", "nt", "nmarkdown"), (1, 2)),
 }
 _JINJA = {
     "newstyle_gettext": "true",
@@ -67,7 +67,7 @@ def extract(root: Path = ROOT / "app") -> Catalog:
                 method, file, _KEYWORDS, comment_tags=("Translators:",), options=options, strip_comment_tags=True
             ):
                 found.add(message, None, [(where, line)], auto_comments=comments, context=context)
-    for line, sentence in enumerate(sentences(), start=1):
+    for line, sentence in enumerate(messages(), start=1):
         found.add(sentence, None, [(SENTENCES.relative_to(root.parent).as_posix(), line)])
     return found
 

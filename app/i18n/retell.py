@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import re2
 
@@ -17,14 +18,30 @@ SENTENCES = Path(__file__).parent / "sentences.toml"
 _HOLE = re.compile(r"%\(([a-z][a-z0-9_]*)\)s")
 _LONGEST = 2_000  # characters; a longer text is no sentence of ours
 _MEMORY = 64 * 2**20
-_DEEPEST = 2  # a value may be a known phrase, and that may hold another
+_PROSE = frozenset({"origin", "reason", "cause"})  # the holes that hold sentences or phrases
+_DEEPEST = 2
 
 
 @lru_cache(maxsize=1)
+def _file() -> Mapping[str, Any]:
+    return tomllib.loads(SENTENCES.read_text())
+
+
 def sentences() -> tuple[str, ...]:
     """The templates as they stand in the file."""
-    sections = tomllib.loads(SENTENCES.read_text())
-    return tuple(dict.fromkeys(sentence for section in sections.values() for sentence in section["sentences"]))
+    return tuple(dict.fromkeys(one for section in _file()["sentences"].values() for one in section))
+
+
+def messages() -> tuple[str, ...]:
+    """All that the file has for translators: the sentences, and what the values of enumerations are called."""
+    values = (called for kind in _file()["values"].values() for called in kind.values())
+    return tuple(dict.fromkeys((*sentences(), *values)))
+
+
+def word(kind: str, value: str) -> str | None:
+    """What people call a value of an enumeration, in English; None where the file has no word for it."""
+    called: str | None = _file()["values"].get(kind, {}).get(value)
+    return called
 
 
 def retell(text: str, say: Callable[..., str]) -> str:
@@ -37,9 +54,15 @@ def _retold(text: str, say: Callable[..., str], depth: int) -> str:
     if found is None:
         return text
     template, values = found
-    if depth:
-        values = {name: _retold(value, say, depth - 1) for name, value in values.items()}
-    return say(template, **values)
+    return say(template, **{name: _value(name, value, say, depth) for name, value in values.items()})
+
+
+def _value(name: str, value: str, say: Callable[..., str], depth: int) -> str:
+    """Most values are names. One that is a sentence again is told again, one of an enumeration by its word."""
+    called = word(name, value)
+    if called is not None:
+        return say(called)
+    return _retold(value, say, depth - 1) if depth and name in _PROSE else value
 
 
 @lru_cache(maxsize=4_096)  # the same few sentences stand on every page

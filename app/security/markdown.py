@@ -104,7 +104,7 @@ def code_block(text: str, *, language: str = "text", limit: int = 20_000, line_l
 
 def link(label: str, url: str) -> Markdown:
     """A link to an address of GitHub's or ours; only its label where the address is no plain http(s) address."""
-    text = inline(label)
+    text = label if isinstance(label, Markdown) else inline(label)
     if not _ADDRESS.fullmatch(url):
         return text
     return Markdown(f"[{text}]({quote(url, safe=_SAFE_IN_ADDRESS)})")
