@@ -68,7 +68,7 @@ class Team:
         return {window.observed.window: window.observed.rows for window in found}
 
     def state(self, sent: Any) -> Any:
-        address = f"{self.bot.url}/api/v1/deliveries/{sent['delivery']}"
+        address = f"{self.bot.url}/api/v1/sent/{sent['delivery']}"
         return requests.get(address, headers={"Authorization": f"Bearer {self.token}"}, timeout=30).json()
 
     def done(self, sent: Any) -> None:

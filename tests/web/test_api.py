@@ -312,7 +312,7 @@ def test_another_method_is_refused(api: Api) -> None:
 
 def test_the_sender_can_ask_what_became_of_a_delivery_and_nobody_else(api: Api) -> None:
     guid = api.post().json()["delivery"]
-    address = f"/api/v1/deliveries/{guid}"
+    address = f"/api/v1/sent/{guid}"
     mine = api.client.get(address, headers={"authorization": f"Bearer {api.token}"})
     assert mine.json() == {"delivery": guid, "state": "ready", "reason": ""}
     theirs = api.client.get(address, headers={"authorization": f"Bearer {api.make(THERE)}"})

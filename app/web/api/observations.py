@@ -38,7 +38,7 @@ class Observations:
 
 
 class Deliveries:
-    """`GET /api/v1/deliveries/{delivery}`: for whoever sent it."""
+    """`GET /api/v1/sent/{delivery}`: for whoever sent it."""
 
     def __init__(self, door: Door, reads: Reads) -> None:
         self._door = door

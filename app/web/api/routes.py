@@ -18,5 +18,5 @@ def routes(door: Door, reads: Reads) -> list[BaseRoute]:
     }
     return [
         *(Route(f"/api/v1{path}", Endpoint("POST", handle)) for path, handle in posts.items()),
-        Route("/api/v1/deliveries/{delivery}", Endpoint("GET", Deliveries(door, reads))),
+        Route("/api/v1/sent/{delivery}", Endpoint("GET", Deliveries(door, reads))),
     ]
