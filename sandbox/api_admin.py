@@ -57,7 +57,7 @@ def _install(state: State, where: Repository) -> None:
                 state.tokens[value] = _widened(token, where.id)
         events.repositories_added(state, found, [where])
         return
-    made = Installation(next(state.ids), where.owner, now(), {where.id})
+    made = Installation(next(state.ids), where.owner, now(), {where.id}, dict(state.app.permissions))
     state.installations[made.id] = made
     events.installation(state, "created", made, [where])
 

@@ -17,10 +17,14 @@ from sandbox.state import Delivery, Json, Repository, State, now
 TIMEOUT_S = 10.0
 OVERTAKE_S = 1.0
 KEEP_RESPONSE_BYTES = 10_000
+ALWAYS = ("ping", "installation", "installation_repositories")
 
 
 def send(state: State, event: str, body: Json, repository: Repository | None = None) -> None:
-    """Put one event into the outbox. It goes out after those that are already there, unless a fault says otherwise."""
+    """Put one event into the outbox, if the App is sent it. It goes out after those that are already there, unless a
+    fault says otherwise."""
+    if state.app.events and event not in (*state.app.events, *ALWAYS):
+        return
     installation = state.installation_of(repository) if repository else None
     number = installation.id if installation else body.get("installation", {}).get("id", 0)
     delivery = Delivery(

@@ -42,7 +42,7 @@ def ping(state: State) -> None:
         "id": state.hook_id,
         "name": "web",
         "active": True,
-        "events": present.EVENTS,
+        "events": list(state.app.events or present.EVENTS),
         "config": {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": state.hook.url or ""},
         "app_id": state.app.id,
         "deliveries_url": present.api(state, "/app/hook/deliveries"),

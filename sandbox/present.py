@@ -6,7 +6,6 @@ import json
 from datetime import timedelta
 
 from sandbox.state import (
-    PERMISSIONS,
     Account,
     App,
     Delivery,
@@ -133,8 +132,8 @@ def app(state: State, which: App) -> Json:
         "html_url": f"{state.base_url}/apps/{which.slug}",
         "created_at": stamp(state.started_at),
         "updated_at": stamp(state.started_at),
-        "permissions": dict(PERMISSIONS),
-        "events": EVENTS,
+        "permissions": dict(which.permissions),
+        "events": list(which.events or EVENTS),
     }
 
 
@@ -151,7 +150,7 @@ def installation(state: State, which: Installation) -> Json:
         "target_id": which.account.id,
         "target_type": which.account.type,
         "permissions": which.permissions,
-        "events": EVENTS,
+        "events": list(state.app.events or EVENTS),
         "created_at": stamp(which.created_at),
         "updated_at": stamp(which.created_at),
         "single_file_name": None,

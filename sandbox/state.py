@@ -58,12 +58,19 @@ class Account:
 
 @dataclass(frozen=True)
 class App:
-    """A GitHub App. `github-actions` is the one that owns the check runs of workflow jobs."""
+    """A GitHub App. `github-actions` is the one that owns the check runs of workflow jobs. Without `events`: sent all
+    that there are."""
 
     id: int
     slug: str
     name: str
     public_key_pem: bytes = b""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    callback_urls: tuple[str, ...] = ()
+    setup_url: str = ""
+    permissions: tuple[tuple[str, str], ...] = tuple(PERMISSIONS.items())
+    events: tuple[str, ...] = ()
 
 
 @dataclass
@@ -317,6 +324,7 @@ class State:
         self.actions_app = App(15368, "github-actions", "GitHub Actions")
         self.hook = hook
         self.hook_id = next(self.ids)
+        self.conversions: dict[str, tuple[datetime, Json]] = {}
         self.faults = Faults()
         self.accounts: dict[str, Account] = {}
         self.owner = self.account(owner, "Organization")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
 
-from sandbox import api_actions, api_admin, api_app, api_checks, api_git, api_issues, api_pulls, api_repos
+from sandbox import api_actions, api_admin, api_app, api_checks, api_git, api_issues, api_pulls, api_repos, manifest
 from sandbox.call import ApiError, Call, Identity, Route, authorize, identify, not_found, parse_body
 from sandbox.state import State, now
 
@@ -23,6 +23,7 @@ API = (
     *api_pulls.ROUTES,
     *api_git.ROUTES,
     *api_repos.ROUTES,
+    *manifest.ROUTES,
 )
 PREFIX = "/api/v3"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})

@@ -11,6 +11,7 @@ from starlette.routing import compile_path
 from sandbox.web import API
 from tests.sandbox.conftest import FAILING, TWO_JOBS, Github, Listener
 from tests.sandbox.contract import ContractViolation, check_event, check_request, check_response
+from tests.sandbox.test_manifest import register
 
 CI = ".github/workflows/ci.yml"
 
@@ -45,6 +46,7 @@ def test_every_route_answers_as_github_describes_and_every_event_is_githubs(gith
     _pulls(github, repo, head)
     github.create("second", {"README.md": "# Second"})
     github.settle()
+    github.call("POST", f"/app-manifests/{register(github)}/conversions", token="")
 
     called = {_route(request["method"], request["path"]) for request in github.admin("GET", "/requests")}
     assert called == {(route.method, route.path) for route in API}
