@@ -195,6 +195,7 @@ class IncidentRow(Base):
         Index("ix_incidents_state", "state", "id"),
         Index("ix_incidents_repository", "repository_id", "id"),
         Index("ix_incidents_detector", "detector", "id"),
+        Index("ix_incidents_kind", "kind", "id"),
         Index("ix_incidents_branch", "repository_id", "branch"),
         Index("ix_incidents_sha", "repository_id", "head_sha"),
         Index("ix_incidents_updated", "updated_at"),
@@ -238,6 +239,7 @@ class RepairRow(Leased, Base):
     __table_args__ = (
         UniqueConstraint("effect_key"),
         Index("ix_repairs_incident", "incident_id"),
+        Index("ix_repairs_action", "action", "incident_id"),
         Index("ix_repairs_repository", "repository_id", "state"),
         Index("ix_repairs_cause", "cause"),
         Index("ix_repairs_ended", "ended_at"),
@@ -300,13 +302,14 @@ class EffectRow(Leased, Base):
 
 
 class TimelineRow(Base):
-    """What happened to an incident, for people."""
+    """What happened to an incident, for people. `actor` is who did it (data["by"]) in lower case, empty for nobody."""
 
     __tablename__ = "timeline"
     __table_args__ = (
         Index("ix_timeline_incident", "incident_id", "id"),
         Index("ix_timeline_delivery", "delivery_id"),
         Index("ix_timeline_kind", "kind", "at"),
+        Index("ix_timeline_actor", "actor", "incident_id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -315,6 +318,7 @@ class TimelineRow(Base):
     kind: Mapped[str]
     data: Mapped[dict[str, Any]]
     delivery_id: Mapped[int | None] = mapped_column(BigInteger)
+    actor: Mapped[str] = mapped_column(default="", server_default="")
 
 
 class SpendingRow(Base):

@@ -121,6 +121,7 @@ def upgrade() -> None:
     op.create_index("ix_incidents_state", "incidents", ["state", "id"])
     op.create_index("ix_incidents_repository", "incidents", ["repository_id", "id"])
     op.create_index("ix_incidents_detector", "incidents", ["detector", "id"])
+    op.create_index("ix_incidents_kind", "incidents", ["kind", "id"])
     op.create_index("ix_incidents_updated", "incidents", ["updated_at"])
     op.create_index("ix_incidents_opened", "incidents", ["opened_at"])
     op.create_table(
@@ -281,6 +282,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_index("ix_repairs_incident", "repairs", ["incident_id"])
+    op.create_index("ix_repairs_action", "repairs", ["action", "incident_id"])
     op.create_index(
         "ix_repairs_leased",
         "repairs",
@@ -332,12 +334,14 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("data", sa.JSON(), nullable=False),
         sa.Column("delivery_id", sa.BigInteger(), nullable=True),
+        sa.Column("actor", sa.Text(), server_default="", nullable=False),
         sa.ForeignKeyConstraint(["incident_id"], ["incidents.id"], name="fk_timeline_incident_id"),
         sa.PrimaryKeyConstraint("id", name="pk_timeline"),
     )
     op.create_index("ix_timeline_incident", "timeline", ["incident_id", "id"])
     op.create_index("ix_timeline_delivery", "timeline", ["delivery_id"])
     op.create_index("ix_timeline_kind", "timeline", ["kind", "at"])
+    op.create_index("ix_timeline_actor", "timeline", ["actor", "incident_id"])
     op.create_table(
         "tokens",
         sa.Column("id", KEY, nullable=False),
