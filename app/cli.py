@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from app.db.reads import Reads
     from app.db.tokens import Tokens
+    from app.domain.access import Token
     from app.domain.policy import Policy
     from app.ports.store import Ledger
     from app.settings import Settings
@@ -411,14 +412,14 @@ def list_tokens(as_json: Json = False) -> None:
     with _tokens() as tokens:
         found = tokens.all()
     if as_json:
-        told = ({**_plain(t), "repository": t.repository.full_name, "scopes": sorted(t.scopes)} for t in found)
+        told = ({**_plain(t), "repository": _good_for(t), "scopes": sorted(t.scopes)} for t in found)
         _print_json(list(told))
         return
     rows = [
         (
             str(token.id),
             token.kind,
-            token.repository.full_name,
+            _good_for(token),
             ", ".join(sorted(token.scopes)),
             token.name,
             _when(token.last_used_at),
@@ -428,6 +429,12 @@ def list_tokens(as_json: Json = False) -> None:
         for token in found
     ]
     _table(("id", "kind", "repository", "scopes", "name", "last used", "expires", "revoked"), rows)
+
+
+def _good_for(token: Token) -> str:
+    if token.repository is not None:
+        return token.repository.full_name
+    return "everything" if token.installation_id is None else f"installation {token.installation_id}"
 
 
 @tokens_app.command("revoke")

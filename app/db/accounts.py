@@ -2,19 +2,21 @@
 
 import hashlib
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, delete, select, update
+from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, select, update
 
+from app.db.audit import Act, add
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
 from app.db.tables import AccountRow, GrantRow, MemberRow, RepositoryRow, SessionRow, SignInRow
 from app.domain.access import Account, Role, least
 
 SEEN_EVERY_S = 60.0
+MOST_SHOWN = 500
 _BYTES = 32
 
 
@@ -47,6 +49,29 @@ class Grant:
     role: Role
 
 
+@dataclass(frozen=True, slots=True)
+class Browser:
+    """A session, for whoever it is of."""
+
+    id: int
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody who has signed in, in one installation. `ceiling` is the most that GitHub lets them do in any of its
+    `repositories`; `most` is what its admins say, and `by` who said so."""
+
+    account: Account
+    ceiling: Role
+    repositories: int
+    most: Role | None
+    by: str
+    seen_at: datetime
+
+
 class Accounts:
     """All methods raise Unreachable when the database is away. What a cookie or a link holds is kept as its hash."""
 
@@ -58,14 +83,66 @@ class Accounts:
         """Who has just proven to be that account."""
         values = {"login": login, "operator": operator, "seen_at": db_now()}
         with writing(self._engine) as connection:
-            add = insert(connection, AccountRow).values(id=account_id, created_at=db_now(), **values)
-            connection.execute(add.on_conflict_do_update(index_elements=[AccountRow.id], set_=values))
+            put = insert(connection, AccountRow).values(id=account_id, created_at=db_now(), **values)
+            connection.execute(put.on_conflict_do_update(index_elements=[AccountRow.id], set_=values))
             return account_of(connection.execute(_account(account_id)).one())
 
     def account(self, account_id: int) -> Account | None:
         with reading(self._engine) as connection:
             row = connection.execute(_account(account_id)).one_or_none()
         return None if row is None else account_of(row)
+
+    def members(self, installation_id: int) -> list[Member]:
+        """Who has signed in and may see something of an installation, by login."""
+        ceiling = case(
+            *((GrantRow.role == role.value, rank) for rank, role in enumerate(Role)),
+            else_=0,
+        )
+        here = and_(GrantRow.installation_id == installation_id, RepositoryRow.installation_id == installation_id)
+        set_here = and_(MemberRow.installation_id == installation_id, MemberRow.account_id == AccountRow.id)
+        wanted = (
+            select(
+                *AccountRow.__table__.c,
+                func.max(ceiling).label("ceiling"),
+                func.count().label("repositories"),
+                MemberRow.role.label("most"),
+                MemberRow.by,
+            )
+            .join(GrantRow, GrantRow.account_id == AccountRow.id)
+            .join(RepositoryRow, RepositoryRow.id == GrantRow.repository_id)
+            .outerjoin(MemberRow, set_here)
+            .where(here, RepositoryRow.removed_at.is_(None))
+            .group_by(*AccountRow.__table__.c, MemberRow.role, MemberRow.by)
+            .order_by(func.lower(AccountRow.login))
+            .limit(MOST_SHOWN)
+        )
+        with reading(self._engine) as connection:
+            return [
+                Member(
+                    account_of(row),
+                    tuple(Role)[row.ceiling],
+                    row.repositories,
+                    Role(row.most) if row.most else None,
+                    row.by or "",
+                    row.seen_at,
+                )
+                for row in connection.execute(wanted)
+            ]
+
+    def appoint(self, installation_id: int, account_id: int, role: Role | None, act: Act) -> None:
+        """What they may do at most in an installation from now on; None: what GitHub lets them."""
+        this = (MemberRow.installation_id == installation_id, MemberRow.account_id == account_id)
+        with writing(self._engine) as connection:
+            if role is None:
+                connection.execute(delete(MemberRow).where(*this))
+            else:
+                values = {"role": role.value, "by": act.actor, "at": db_now()}
+                put = insert(connection, MemberRow).values(
+                    installation_id=installation_id, account_id=account_id, **values
+                )
+                keys = [MemberRow.installation_id, MemberRow.account_id]
+                connection.execute(put.on_conflict_do_update(index_elements=keys, set_=values))
+            add(connection, act)
 
     def choose(self, account_id: int, *, locale: str, time_zone: str) -> None:
         this = update(AccountRow).where(AccountRow.id == account_id)
@@ -155,6 +232,20 @@ class Accounts:
             row.expires_at,
         )
 
+    def sessions(self, account_id: int, *, idle_s: float) -> list[Browser]:
+        """Where somebody is signed in, the latest used first."""
+        row = SessionRow
+        valid = (
+            row.account_id == account_id,
+            row.ended_at.is_(None),
+            row.expires_at > db_now(),
+            row.seen_at > db_now(-idle_s),
+        )
+        wanted = select(row.id, row.created_at, row.seen_at, row.expires_at).where(*valid).order_by(row.seen_at.desc())
+        with reading(self._engine) as connection:
+            found = connection.execute(wanted.limit(MOST_SHOWN))
+            return [Browser(each.id, each.created_at, each.seen_at, each.expires_at) for each in found]
+
     def checked(self, session_id: int) -> None:
         """Their grants have just been asked for."""
         with writing(self._engine) as connection:
@@ -208,28 +299,34 @@ def role_in(connection: Connection, account_id: int, repository_id: int) -> Role
     )
     row = connection.execute(
         select(GrantRow.role, MemberRow.role.label("most"))
+        .join(RepositoryRow, RepositoryRow.id == GrantRow.repository_id)
         .outerjoin(MemberRow, ours)
-        .where(GrantRow.account_id == account_id, GrantRow.repository_id == repository_id)
+        .where(
+            GrantRow.account_id == account_id,
+            GrantRow.repository_id == repository_id,
+            RepositoryRow.installation_id == GrantRow.installation_id,  # it may have moved to another
+            RepositoryRow.removed_at.is_(None),
+        )
     ).one_or_none()
     return None if row is None else _capped(Role(row.role), row.most)
 
 
 def role_at(connection: Connection, account_id: int, installation_id: int) -> Role | None:
-    theirs = select(GrantRow.repository_id, GrantRow.role).where(
-        GrantRow.account_id == account_id, GrantRow.installation_id == installation_id
+    granted = and_(
+        GrantRow.repository_id == RepositoryRow.id,
+        GrantRow.installation_id == installation_id,
+        GrantRow.account_id == account_id,
     )
-    grants: Mapping[int, str] = {row.repository_id: row.role for row in connection.execute(theirs)}
-    if not grants:
+    all_of_it = (
+        select(GrantRow.role)
+        .select_from(RepositoryRow)
+        .outerjoin(GrantRow, granted)
+        .where(RepositoryRow.installation_id == installation_id, RepositoryRow.removed_at.is_(None))
+    )
+    roles = [Role(role) if role else None for role in connection.scalars(all_of_it)]
+    if not any(roles):
         return None
-    all_of_it = connection.scalars(
-        select(RepositoryRow.id).where(
-            RepositoryRow.installation_id == installation_id, RepositoryRow.removed_at.is_(None)
-        )
-    )
-    lowest = Role.ADMIN
-    for repository_id in all_of_it:
-        granted = grants.get(repository_id)
-        lowest = least(lowest, Role(granted) if granted else Role.VIEWER)
+    lowest = least(Role.ADMIN, *(role or Role.VIEWER for role in roles))
     most = connection.scalar(
         select(MemberRow.role).where(MemberRow.installation_id == installation_id, MemberRow.account_id == account_id)
     )

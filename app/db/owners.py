@@ -46,6 +46,12 @@ class Owners:
             known = connection.scalar(select(InstallationRow.id).where(InstallationRow.id == number))
         return None if known is None else Owner(number)
 
+    def installations(self) -> frozenset[int]:
+        """Those on which the App is."""
+        with reading(self._engine) as connection:
+            here = select(InstallationRow.id).where(InstallationRow.removed_at.is_(None))
+            return frozenset(connection.scalars(here))
+
     def _one(self, wanted: Any) -> Owner | None:
         with reading(self._engine) as connection:
             row = connection.execute(wanted).one_or_none()

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, false, select, true
+from sqlalchemy import ColumnElement, Select, false, select, true
 
 from app.db.tables import GrantRow, RepositoryRow
 from app.domain.access import Sight
@@ -28,13 +28,25 @@ def seen_repository(sight: Sight, repository_id: Any) -> ColumnElement[bool]:
         clauses.append(repository_id == sight.repository_id)
     if sight.installation_id is not None:
         home = RepositoryRow.installation_id == sight.installation_id
-        clauses.append(repository_id.in_(select(RepositoryRow.id).where(home)))
+        clauses.append(repository_id.in_(select(RepositoryRow.id).where(home, RepositoryRow.removed_at.is_(None))))
     if sight.account_id is not None:
-        granted = select(GrantRow.repository_id).where(GrantRow.account_id == sight.account_id)
-        clauses.append(repository_id.in_(granted))
+        clauses.append(repository_id.in_(_granted(sight.account_id)))
     if not clauses:
         return false()
     every = clauses[0]
     for clause in clauses[1:]:
         every = every & clause
     return every
+
+
+def _granted(account_id: int) -> Select[tuple[int]]:
+    """What the App was removed from, or what has moved to another installation, is granted to nobody."""
+    return (
+        select(GrantRow.repository_id)
+        .join(RepositoryRow, RepositoryRow.id == GrantRow.repository_id)
+        .where(
+            GrantRow.account_id == account_id,
+            RepositoryRow.installation_id == GrantRow.installation_id,
+            RepositoryRow.removed_at.is_(None),
+        )
+    )

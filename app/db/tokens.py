@@ -5,19 +5,22 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, and_, or_, select, update
+from sqlalchemy import ColumnElement, Engine, Row, Select, and_, or_, select, update
 
+from app.db.audit import Act, add
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
 from app.db.rows import repository_of
-from app.db.tables import RepositoryRow, TokenRow
+from app.db.tables import InstallationRow, RepositoryRow, TokenRow
 from app.domain.access import Scope, Token, TokenKind
 from app.domain.tenant import Repository
 
 PREFIX = "heal_"
 USED_EVERY_S = 300.0
+MOST_SHOWN = 500
 _BYTES = 32
 
 
@@ -31,14 +34,19 @@ class Tokens:
 
     def create(
         self,
-        repository: Repository,
+        repository: Repository | None,
         scopes: Collection[Scope],
         *,
         name: str = "",
         kind: TokenKind = TokenKind.BEARER,
         expires_in_s: float | None = None,
+        installation_id: int | None = None,
+        account_id: int | None = None,
+        act: Act | None = None,
     ) -> tuple[Token, str]:
-        """A new token and its text, which nobody can be told again."""
+        """A new token and its text, which nobody can be told again. Without a repository it is good for all of the
+        installation, without either for everything that `account_id` may. `act` is told to the audit log, with the
+        token's number."""
         random = secrets.token_bytes(_BYTES)
         text = _text(random)
         kept = digest(text)
@@ -51,7 +59,9 @@ class Tokens:
                 .values(
                     digest=kept,
                     kind=kind.value,
-                    repository_id=repository.id,
+                    repository_id=repository.id if repository else None,
+                    installation_id=None if repository else installation_id,
+                    account_id=account_id,
                     scopes=sorted(scope.value for scope in scopes),
                     name=name,
                     created_at=db_now(),
@@ -59,6 +69,8 @@ class Tokens:
                 )
                 .returning(TokenRow.id)
             ).scalar_one()
+            if act is not None:
+                add(connection, replace(act, number=str(made)))
             return _token(connection.execute(_tokens().where(TokenRow.id == made)).one()), text
 
     def all(self, repository_id: int | None = None) -> list[Token]:
@@ -68,11 +80,36 @@ class Tokens:
             rows = connection.execute(_tokens().where(*here).order_by(TokenRow.id.desc()))
             return [_token(row) for row in rows]
 
-    def revoke(self, token_id: int) -> bool:
+    def of_account(self, account_id: int) -> list[Token]:
+        """Those that somebody made for all that they may, newest first; not those that are revoked."""
+        theirs = (
+            TokenRow.account_id == account_id,
+            TokenRow.repository_id.is_(None),
+            TokenRow.installation_id.is_(None),
+        )
+        return self._current(*theirs)
+
+    def of_installation(self, installation_id: int) -> list[Token]:
+        """Those that are good for an installation or for one of its repositories, newest first; not the revoked."""
+        return self._current(
+            or_(TokenRow.installation_id == installation_id, RepositoryRow.installation_id == installation_id)
+        )
+
+    def _current(self, *which: ColumnElement[bool]) -> list[Token]:
+        with reading(self._engine) as connection:
+            wanted = (
+                _tokens().where(*which, TokenRow.revoked_at.is_(None)).order_by(TokenRow.id.desc()).limit(MOST_SHOWN)
+            )
+            return [_token(row) for row in connection.execute(wanted)]
+
+    def revoke(self, token_id: int, act: Act | None = None) -> bool:
         """False: there is no such token, or it is revoked already."""
         with writing(self._engine) as connection:
             this = update(TokenRow).where(TokenRow.id == token_id, TokenRow.revoked_at.is_(None))
-            return connection.scalar(this.values(revoked_at=db_now()).returning(TokenRow.id)) is not None
+            ended = connection.scalar(this.values(revoked_at=db_now()).returning(TokenRow.id)) is not None
+            if ended and act is not None:
+                add(connection, replace(act, number=str(token_id)))
+            return ended
 
     def bearer(self, text: str) -> Token | None:
         """Whose token that is, if it is in force and the App is installed there. Found by its hash: the time that this
@@ -98,7 +135,8 @@ class Tokens:
         valid = and_(
             TokenRow.revoked_at.is_(None),
             or_(TokenRow.expires_at.is_(None), TokenRow.expires_at > db_now()),
-            RepositoryRow.removed_at.is_(None),
+            or_(TokenRow.repository_id.is_(None), RepositoryRow.removed_at.is_(None)),
+            or_(TokenRow.installation_id.is_(None), InstallationRow.removed_at.is_(None)),
         )
         with reading(self._engine) as connection:
             row = connection.execute(_tokens(_unused()).where(*which, valid)).first()
@@ -106,7 +144,7 @@ class Tokens:
             return None
         if touch and row.unused:
             self.used(row.token_id)
-        return _token(row), row.digest
+        return _token(row), row.token_digest
 
 
 def _unused() -> Any:
@@ -122,22 +160,26 @@ def digest(text: str) -> str:
 
 
 def _tokens(*more: Any) -> Select[Any]:
-    told = (TokenRow.id.label("token_id"), *(column for column in TokenRow.__table__.c if column.name != "id"))
+    told = (column.label(f"token_{column.name}") for column in TokenRow.__table__.c)
     flags = (flag.label("unused") for flag in more)
-    return select(*told, *RepositoryRow.__table__.c, *flags).join(
-        RepositoryRow, RepositoryRow.id == TokenRow.repository_id
+    return (
+        select(*told, *RepositoryRow.__table__.c, *flags)
+        .outerjoin(RepositoryRow, RepositoryRow.id == TokenRow.repository_id)
+        .outerjoin(InstallationRow, InstallationRow.id == TokenRow.installation_id)
     )
 
 
 def _token(row: Row[Any]) -> Token:
     return Token(
         id=row.token_id,
-        kind=TokenKind(row.kind),
-        repository=repository_of(row),
-        scopes=frozenset(Scope(scope) for scope in row.scopes),
-        name=row.name,
-        created_at=row.created_at,
-        expires_at=row.expires_at,
-        revoked_at=row.revoked_at,
-        last_used_at=row.last_used_at,
+        kind=TokenKind(row.token_kind),
+        repository=None if row.token_repository_id is None else repository_of(row),
+        scopes=frozenset(Scope(scope) for scope in row.token_scopes),
+        name=row.token_name,
+        created_at=row.token_created_at,
+        expires_at=row.token_expires_at,
+        revoked_at=row.token_revoked_at,
+        last_used_at=row.token_last_used_at,
+        installation_id=row.token_installation_id,
+        account_id=row.token_account_id,
     )

@@ -86,20 +86,24 @@ class TokenKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """The right to send to one repository. The token itself is not kept, only its hash; `name` is for people.
+    """What a machine may send, see or do. The token itself is not kept, only its hash; `name` is for people.
 
-    `last_used_at` is exact to five minutes.
+    It is good for a repository, for all of an installation (`repository` None), or for everything (both None), and
+    never for more than the account may that made it; None: whoever holds this machine. `last_used_at` is exact to five
+    minutes.
     """
 
     id: int
     kind: TokenKind
-    repository: Repository
+    repository: Repository | None
     scopes: Collection[Scope]
     name: str
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
+    installation_id: int | None = None
+    account_id: int | None = None
 
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes

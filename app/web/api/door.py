@@ -113,6 +113,13 @@ class Door:
                 f"The token may not send {scopes[0]}.",
                 f"Make one with `heal tokens create --scope {scopes[0]}`.",
             )
+        if found.repository is None:
+            raise Answer(
+                403,
+                "wrong_scope",
+                "The token is good for more than one repository: what is sent would belong to none.",
+                "Send it with a token of the repository: `heal tokens create OWNER/NAME`.",
+            )
         self.count(found)
         return found
 
@@ -172,6 +179,7 @@ def delivery(
 ) -> Delivery:
     """A delivery for the token's repository. `named` is what makes it the same one when it is sent again."""
     repository = token.repository
+    assert repository is not None  # others are not admitted
     told = hashlib.sha256(b"\0".join(part.encode("utf-8", "replace") for part in (source, *named))).hexdigest()
     return Delivery(
         guid=f"{repository.id}-{told[:32]}",
