@@ -47,6 +47,7 @@ class Deliveries:
     async def __call__(self, call: Call) -> tuple[int, Any]:
         token = await self._door.admit(call)
         guid = call.path["delivery"]
+        assert token.repository is not None  # others are not admitted
         found = await anyio.to_thread.run_sync(self._reads.delivery, guid, token.repository.id)
         if found is None:
             raise Answer(404, "not_found", "No such delivery is kept.", "Compare it with the answer to the request.")
