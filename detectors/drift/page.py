@@ -1,4 +1,5 @@
-"""A drift report as one page: HTML and inline SVG, no scripts, nothing fetched; light and dark."""
+"""A drift report as one page: HTML and inline SVG, no scripts, nothing fetched; light and dark. Where its charts' boxes
+stand is worked out here, for this page and for others."""
 
 from __future__ import annotations
 
@@ -15,19 +16,31 @@ from detectors.drift.profile import Levels, Numbers, Part, Profile, align
 
 BARS, NAMES, SHOWN, DRAWN = 24, 12, 200, 3
 WIDTH, HEIGHT = 480, 150
-_ROW = 22
+_ROW, _NAMED_AT, _FROM, _LONGEST = 22, 150, 158, 205
 _OUTER = 0.004
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    """A bar in the drawing. `of` is ref or cur."""
+
+    of: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
-    """A pair of bars: shares of the rows of reference and current, and their place in the drawing."""
+    """A pair of bars: shares of the rows of reference and current, and their place in the drawing. `y` is the top of a
+    level's row."""
 
     label: str
     reference: float
     current: float
-    x: float
-    width: float
+    boxes: tuple[Box, Box]
+    y: float = 0.0
     new: bool = False
 
 
@@ -38,10 +51,18 @@ class Chart:
     title: str
     kind: str
     bars: Sequence[Bar]
-    most: float
     low: str = ""
     high: str = ""
     note: str = ""
+
+    @property
+    def width(self) -> int:
+        return WIDTH
+
+    @property
+    def named_at(self) -> int:
+        """Where the names of levels end."""
+        return _NAMED_AT
 
     @property
     def height(self) -> int:
@@ -59,11 +80,7 @@ class Section:
 
 def drift_page(report: DriftReport, reference: Profile, current: Profile, title: str = "Data drift") -> str:
     """The page of a report: what changed, strongest first, then each column's distributions beside each other."""
-    reference, _ = like_with_like(reference, current)
-    sections = [_section(name, report, reference, current) for name in reference.columns if name in current.columns]
-    order = {name: place for place, name in enumerate(report.columns)}
-    changed = sorted((each for each in sections if each.verdicts), key=lambda each: order.get(each.name, len(order)))
-    quiet = [each for each in sections if not each.verdicts]
+    changed, quiet = sections(report, reference, current)
     return _template().render(
         title=title,
         report=report,
@@ -71,9 +88,16 @@ def drift_page(report: DriftReport, reference: Profile, current: Profile, title:
         most=max((verdict.rank for verdict in report.found), default=1.0) or 1.0,
         changed=changed[:SHOWN],
         quiet=quiet[:SHOWN],
-        row=_ROW,
-        width=WIDTH,
     )
+
+
+def sections(report: DriftReport, reference: Profile, current: Profile) -> tuple[list[Section], list[Section]]:
+    """Of each column what is drawn: those that changed, strongest first, and those that did not."""
+    reference, _ = like_with_like(reference, current)
+    found = [_section(name, report, reference, current) for name in reference.columns if name in current.columns]
+    order = {name: place for place, name in enumerate(report.columns)}
+    changed = sorted((each for each in found if each.verdicts), key=lambda each: order.get(each.name, len(order)))
+    return changed, [each for each in found if not each.verdicts]
 
 
 @cache
@@ -123,13 +147,27 @@ def _numbers(title: str, before: Numbers, after: Numbers) -> Chart | None:
         shares.append(np.diff(law))
     most = max(float(np.max(shares)), 1e-9)
     slot = WIDTH / BARS
+    pairs = [(float(shares[0][i]), float(shares[1][i])) for i in range(BARS)]
     bars = [
-        Bar(f"{_short(steps[i])} to {_short(steps[i + 1])}", float(shares[0][i]), float(shares[1][i]), i * slot, slot)
-        for i in range(BARS)
+        Bar(
+            f"{_short(steps[i])} to {_short(steps[i + 1])}",
+            ref_,
+            cur_,
+            _upright(i * slot, slot, ref_ / most, cur_ / most),
+        )
+        for i, (ref_, cur_) in enumerate(pairs)
     ]
     out = [1 - float(share.sum()) for share in shares]
     note = f"outside of the drawing: {_percent(out[0])} → {_percent(out[1])}" if max(out) > 0.001 else ""
-    return Chart(title, "numbers", bars, most, _short(low), _short(high), note)
+    return Chart(title, "numbers", bars, _short(low), _short(high), note)
+
+
+def _upright(x: float, slot: float, ref: float, cur: float) -> tuple[Box, Box]:
+    wide = slot / 2 - 1
+    return (
+        Box("ref", x + 1, HEIGHT - ref * HEIGHT, wide, ref * HEIGHT),
+        Box("cur", x + slot / 2, HEIGHT - cur * HEIGHT, wide, cur * HEIGHT),
+    )
 
 
 def _ends(before: Numbers, after: Numbers) -> Floats:
@@ -153,16 +191,23 @@ def _levels(title: str, before: Levels, after: Levels) -> Chart | None:
     shown = names[:NAMES] + [name for name in fresh if name not in names[:NAMES]]
     if not names and not rest_mine:
         return None
-    bars = [
-        Bar(name, mine.get(name, 0) / n, others.get(name, 0) / m, 0, 0, new=not mine.get(name) and not rest_mine)
-        for name in shown
+    shares = [
+        (name, mine.get(name, 0) / n, others.get(name, 0) / m, not mine.get(name) and not rest_mine) for name in shown
     ]
-    rest = (1 - sum(bar.reference for bar in bars), 1 - sum(bar.current for bar in bars))
     left = len(names) - len(shown)
     if left or rest_mine or rest_others:
-        bars.append(Bar(f"{left} others" if not rest_mine else "all others", max(rest[0], 0), max(rest[1], 0), 0, 0))
-    most = max(max(bar.reference, bar.current) for bar in bars) or 1.0
-    return Chart(title, "levels", bars, most)
+        rest = [max(1 - sum(share[place] for share in shares), 0) for place in (1, 2)]
+        shares.append((f"{left} others" if not rest_mine else "all others", rest[0], rest[1], False))
+    most = max(max(ref, cur) for _, ref, cur, _ in shares) or 1.0
+    bars = [
+        Bar(name, ref, cur, _lying(y, ref / most, cur / most), y, new)
+        for y, (name, ref, cur, new) in ((2 + _ROW * place, share) for place, share in enumerate(shares))
+    ]
+    return Chart(title, "levels", bars)
+
+
+def _lying(y: float, ref: float, cur: float) -> tuple[Box, Box]:
+    return Box("ref", _FROM, y + 1, ref * _LONGEST, 8), Box("cur", _FROM, y + 10, cur * _LONGEST, 8)
 
 
 def _percent(share: float) -> str:

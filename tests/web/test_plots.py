@@ -146,3 +146,7 @@ def test_a_quiet_time_still_has_axes() -> None:
     assert plot.bars == ()
     assert plot.up
     assert bars([], {"found": []}, WORDS) is None
+
+
+def test_an_axis_of_counts_has_no_halves() -> None:
+    assert [tick.label for tick in drawn(bars(["mon"], {"found": [2]}, WORDS)).up] == ["0", "1", "2"]

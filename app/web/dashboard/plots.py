@@ -180,7 +180,8 @@ def bars(
     lows = [0.0 if stacked else min(column) for column in zip(*values.values(), strict=True)]
     low, high = min([0.0, *lows]), max([0.0, *tops])
     high = high if high > low else low + 1.0
-    up, say = _ticks_up(low, high, words)
+    whole = all(each.is_integer() for told in values.values() for each in told)
+    up, say = _ticks_up(low, high, words, least=1.0 if whole else 0.0)
     slot = (WIDTH - LEFT - RIGHT) / len(names)
     room = slot * 0.8 if slot > 3 else slot
     thin = room if stacked else room / len(values)
@@ -252,8 +253,8 @@ def _thinned(points: Sequence[tuple[float, float | None]]) -> Iterator[tuple[flo
         yield from sorted(ends)
 
 
-def _ticks_up(low: float, high: float, words: Words) -> tuple[tuple[Tick, ...], Say]:
-    step = _round_step((high - low) / 4)
+def _ticks_up(low: float, high: float, words: Words, least: float = 0.0) -> tuple[tuple[Tick, ...], Say]:
+    step = max(_round_step((high - low) / 4), least)
     say = _speaker(max(abs(low), abs(high)), step, words)
     values = [place * step for place in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     exact = _speaker(max(abs(low), abs(high)), step / 100, words)
