@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from tests.browser.incidents import fill
+from tests.browser.workings import fill_workings
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +23,14 @@ SCREENS = [
     Screen("incident-escalated", "/incidents/2", picture=False),
     Screen("gate", "/incidents/7/gate"),
     Screen("nothing-found", "/?q=zzz", picture=False),
+    Screen("deliveries", "/deliveries"),
+    Screen("delivery", "/deliveries/11"),
+    Screen("delivery-put-aside", "/deliveries/14", picture=False),
+    Screen("no-delivery-found", "/deliveries?event=zzz", picture=False),
 ]
 
 
 def furnish(engine: Engine) -> None:
     """What the screens show."""
     fill(engine)
+    fill_workings(engine)
