@@ -180,7 +180,7 @@ def bars(
     lows = [0.0 if stacked else min(column) for column in zip(*values.values(), strict=True)]
     low, high = min([0.0, *lows]), max([0.0, *tops])
     high = high if high > low else low + 1.0
-    whole = all(each.is_integer() for told in values.values() for each in told)
+    whole = all(float(each).is_integer() for told in values.values() for each in told)
     up, say = _ticks_up(low, high, words, least=1.0 if whole else 0.0)
     slot = (WIDTH - LEFT - RIGHT) / len(names)
     room = slot * 0.8 if slot > 3 else slot
