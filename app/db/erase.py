@@ -3,8 +3,8 @@
 What is to be erased stands among the marks (`erase:repository:7`), with the time of the removal: what came after it, of
 a repository that is back, stays. A mark goes when nothing is left, so whoever is interrupted goes on where they were.
 
-Left are the audit log, the GUIDs of deliveries, and of incidents and repairs their numbers, states, times, what kind of
-cause it was, and who approved: who did what can be told, and not what stood in the logs.
+Left are the audit log, the GUIDs of deliveries, and of incidents and repairs their numbers, states, times and who
+approved: who did what can be told, and not what broke or what stood in the logs.
 """
 
 from collections import Counter
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, String, bindparam, cast, delete, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, String, bindparam, cast, delete, literal, or_, select, update
 
+from app.db.audit import Act, add
 from app.db.codec import finding_to_json
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
@@ -39,6 +40,7 @@ from app.db.tables import (
 )
 from app.domain.delivery import DeliveryState
 from app.domain.finding import Finding, Severity
+from app.domain.policy import MUTE, repository_scope
 
 ERASED = "erased"
 WHY = "erased: the App was removed"
@@ -83,14 +85,14 @@ def _gone() -> ColumnElement[bool]:
 def erase(engine: Engine, repositories: Collection[int] | None, batches: int) -> Mapping[str, int]:
     counts: Counter[str] = Counter()
     for removal in list(_wanted(engine, repositories)):
+        gone: Counter[str] = Counter()
         over = False
-        while not over:
-            if batches <= 0:
-                return dict(+counts)
+        while not over and batches > 0:
             batches -= 1
             with writing(engine) as connection:
-                over = _batch(connection, removal, counts)
-    return dict(+counts)
+                over = _batch(connection, removal, gone)
+        counts += gone
+    return dict(counts)
 
 
 def _wanted(engine: Engine, repositories: Collection[int] | None) -> Iterator[Removal]:
@@ -117,7 +119,13 @@ def _batch(connection: Connection, removal: Removal, counts: Counter[str]) -> bo
         if left <= 0:
             return False
     connection.execute(delete(MarkRow).where(*this))
+    add(connection, _act(removal, counts))
     return True
+
+
+def _act(removal: Removal, counts: Counter[str]) -> Act:
+    where = {f"{removal.what}_id": removal.id}
+    return Act("the bot", "bot", "erase", removal.what, str(removal.id), data=dict(+counts), **where)
 
 
 def _deliveries(connection: Connection, removal: Removal, most: int) -> int:
@@ -134,7 +142,7 @@ def _deliveries(connection: Connection, removal: Removal, most: int) -> int:
 
 def _incidents(connection: Connection, removal: Removal, most: int) -> int:
     row = IncidentRow
-    whole = select(row.id, row.detector, row.kind, row.severity)
+    whole = select(row.id, row.detector, row.severity)
     theirs = whole.where(removal.here(row), _gone(), row.summary != ERASED).order_by(row.id).limit(most)
     found = connection.execute(theirs).all()
     if not found:
@@ -150,7 +158,15 @@ def _incidents(connection: Connection, removal: Removal, most: int) -> int:
     bare = {"action": ERASED, "remedy": {"action": ERASED}, "intent": {}, "plan": None, "outcome": None, "proof": {}}
     unseen = {"pull_number": None, "run_id": None, "last_error": ""}
     connection.execute(update(RepairRow).where(RepairRow.incident_id.in_(ids)).values(**bare, **unseen))
-    empty = {"branch": "", "summary": ERASED, "head_sha": "", "run_id": 0, "workflow_path": "", "run_url": ""}
+    empty = {
+        "branch": "",
+        "kind": ERASED,
+        "summary": ERASED,
+        "head_sha": "",
+        "run_id": 0,
+        "workflow_path": "",
+        "run_url": "",
+    }
     empty |= {"pull_number": None, "issue_number": None, "watch_until": None}
     table: Any = row.__table__
     this = update(table).where(table.c.id == bindparam("this")).values(finding=bindparam("kept"), **empty)
@@ -159,7 +175,7 @@ def _incidents(connection: Connection, removal: Removal, most: int) -> int:
 
 
 def _kept(row: Any) -> dict[str, Any]:
-    return finding_to_json(Finding(row.detector, row.kind, "", Severity(row.severity), 0.0, ERASED, ""))
+    return finding_to_json(Finding(row.detector, ERASED, "", Severity(row.severity), 0.0, ERASED, ""))
 
 
 def _effects(connection: Connection, removal: Removal, most: int) -> int:
@@ -206,8 +222,14 @@ def _members(connection: Connection, removal: Removal, _: int) -> int:
 
 
 def _switches(connection: Connection, removal: Removal, _: int) -> int:
-    ours = delete(SwitchRow).where(SwitchRow.scope == f"repository:{removal.id}", SwitchRow.at <= removal.at)
-    return connection.execute(ours).rowcount
+    scope = SwitchRow.scope
+    here = or_(scope == repository_scope(removal.id), scope.startswith(f"{MUTE}{removal.id}:", autoescape=True))
+    return connection.execute(delete(SwitchRow).where(here, SwitchRow.at <= removal.at)).rowcount
+
+
+def _marks(connection: Connection, removal: Removal, _: int) -> int:
+    ours = MarkRow.name.startswith(f"runner:{removal.id}:", autoescape=True)
+    return connection.execute(delete(MarkRow).where(ours)).rowcount
 
 
 def _turns(connection: Connection, removal: Removal, _: int) -> int:
@@ -228,6 +250,7 @@ _STEPS: Mapping[str, Mapping[str, Step]] = {
         "shelf": _shelf,
         "grants": _grants,
         "switches": _switches,
+        "marks": _marks,
     },
     "installation": {
         "deliveries": _deliveries,
