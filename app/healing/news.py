@@ -47,7 +47,8 @@ def news(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
         hold.guard()
         try:
             if records:
-                tell_channel(kit, route, texts.notice(records, State(state), kit.dashboard_url, key), record.incident)
+                notice = texts.notice(records, State(state), kit.dashboard_url, key, policy.language)
+                tell_channel(kit, route, notice, record.incident)
         except Transient as error:  # the others are told all the same
             away = away or error
             continue

@@ -1,14 +1,18 @@
 """Deliver one side effect that was decided: look, then create or edit in place, then verify."""
 
+from datetime import datetime, timedelta
+
 from app.domain.effect import Effect, EffectKind
 from app.domain.errors import Permanent
 from app.healing import texts
-from app.healing.gather import configured_at
+from app.healing.gather import configuration, configured_at
 from app.healing.hold import Hold
 from app.healing.kit import Kit
 from app.healing.news import news
 from app.healing.onboarding import introduce
 from app.ports.forge import Forge
+
+_LANGUAGE_HOLDS = timedelta(minutes=10)
 
 
 def report(kit: Kit, hold: Hold) -> None:
@@ -41,7 +45,10 @@ def check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
         records = [ledger.record(incident.id) for incident in here]
     if not records and not effect.remote_id:
         return ""
-    text = texts.check_text(records, dashboard_url=kit.dashboard_url) if records else texts.superseded_text()
+    language = language_of(kit, forge)
+    text = texts.superseded_text(language)
+    if records:
+        text = texts.check_text(records, dashboard_url=kit.dashboard_url, language=language)
     hold.guard()
     return str(forge.ensure_check(sha, effect.key, text))
 
@@ -57,8 +64,9 @@ def comment(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     if pull is None:
         return ""
     mark = kit.mark(effect.key)
+    body = texts.comment_text(record, mark, kit.dashboard_url, language_of(kit, forge))
     hold.guard()
-    return str(forge.ensure_comment(pull.number, mark, texts.comment_text(record, mark, kit.dashboard_url)))
+    return str(forge.ensure_comment(pull.number, mark, body))
 
 
 def pull_body(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
@@ -72,7 +80,7 @@ def pull_body(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     held = [r for r in record.repairs if r.plan and r.outcome and r.outcome.data.get("pull") == number]
     if pull.state != "open" or not held or held[-1].plan is None:
         return ""
-    title, body = texts.pull_text(record, held[-1], held[-1].plan, kit.dashboard_url)
+    title, body = texts.pull_text(record, held[-1], held[-1].plan, kit.dashboard_url, language_of(kit, forge))
     hold.guard()
     forge.edit_pull(number, title=title, body=body)
     return str(number)
@@ -80,10 +88,11 @@ def pull_body(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
 
 def reply(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     request = effect.request
-    body = texts.reply_text(str(request["message"]))
+    language = language_of(kit, forge)
+    body = texts.reply_text(str(request["message"]), language)
     if request.get("show"):
         with kit.store.begin() as ledger:
-            body = texts.why_text(ledger.record(int(request["show"])))
+            body = texts.why_text(ledger.record(int(request["show"])), language)
     mark = kit.mark(effect.key)
     hold.guard()
     if request.get("react"):
@@ -97,5 +106,17 @@ def config_check(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     configured = configured_at(kit, forge, sha)
     if configured is None:
         return ""
+    chosen = configured.policy.language if "language" in configured.policy.origin else language_of(kit, forge)
     hold.guard()
-    return str(forge.ensure_check(sha, effect.key, texts.config_check_text(configured.problems)))
+    return str(forge.ensure_check(sha, effect.key, texts.config_check_text(configured.problems, chosen)))
+
+
+def language_of(kit: Kit, forge: Forge) -> str:
+    """Of what is written in this repository. heal.yml is asked for it again after some minutes, not at each report."""
+    key = ("language", forge.repository.id)
+    known: tuple[str, datetime] | None = kit.recent.get(key)
+    now = kit.clock.now()
+    if known is None or known[1] <= now:
+        known = (configuration(kit, forge).policy.language, now + _LANGUAGE_HOLDS)
+        kit.recent.keep(key, known)
+    return known[0]

@@ -37,8 +37,8 @@ def tools_for(kit: Kit, hold: Hold, forge: Forge, incident: Incident, policy: Po
         policy=policy,
         resolver=kit.resolver,
         clock=kit.clock,
-        pull_text=partial(_pull_text, kit, incident),
-        issue_text=partial(_issue_text, kit, incident),
+        pull_text=partial(_pull_text, kit, incident, policy.language),
+        issue_text=partial(_issue_text, kit, incident, policy.language),
         marker=kit.mark(current.effect_key),
         guard=hold.guard,
         shelf=_Shelf(kit.store, incident.repository_id),
@@ -69,13 +69,13 @@ class _Shelf:
             ledger.shelve(self.repository_id, name, data)
 
 
-def _pull_text(kit: Kit, incident: Incident, current: Repair, plan: Plan) -> tuple[str, str]:
+def _pull_text(kit: Kit, incident: Incident, language: str, current: Repair, plan: Plan) -> tuple[str, str]:
     with kit.store.begin() as ledger:
         record = ledger.record(incident.id)
-    return texts.pull_text(record, current, plan, kit.dashboard_url)
+    return texts.pull_text(record, current, plan, kit.dashboard_url, language)
 
 
-def _issue_text(kit: Kit, incident: Incident, current: Repair) -> tuple[str, str]:
+def _issue_text(kit: Kit, incident: Incident, language: str, current: Repair) -> tuple[str, str]:
     with kit.store.begin() as ledger:
         record = ledger.record(incident.id)
-    return texts.issue_text(record, kit.mark(current.effect_key), kit.dashboard_url)
+    return texts.issue_text(record, kit.mark(current.effect_key), kit.dashboard_url, language)
