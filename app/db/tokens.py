@@ -117,6 +117,11 @@ class Tokens:
         found = self._in_force(TokenRow.digest == digest(text), TokenRow.kind == TokenKind.BEARER.value)
         return None if found is None else found[0]
 
+    def in_force(self, token_id: int) -> Token | None:
+        """The bearer token of that number, if it is in force."""
+        found = self._in_force(TokenRow.id == token_id, TokenRow.kind == TokenKind.BEARER.value)
+        return None if found is None else found[0]
+
     def mlflow(self, token_id: int) -> tuple[Token, str] | None:
         """The token of that number, if it is in force, and the secret that MLflow signs with. Anybody can name a
         number: it counts as `used` only once the signature is known to be right."""

@@ -3,7 +3,22 @@
 from typing import Any
 
 from app.db.audit import Act
+from app.healing.steer import Actor
 from app.web.guard import Visit
+
+
+def actor_of(visit: Visit) -> Actor:
+    """Who decides: a person, or a token of theirs; one that belongs to nobody is the operator's own."""
+    who = visit.identity
+    assert who is not None
+    account = who.account
+    return Actor(
+        name=account.login if account is not None else who.name,
+        via="dashboard" if who.by_cookie else "api",
+        id=account.id if account is not None else None,
+        trusted=account is None or account.operator,
+        person=account is not None,
+    )
 
 
 def act_of(visit: Visit, verb: str, what: str = "", number: object = "", **data: Any) -> Act:

@@ -56,7 +56,8 @@ ANYBODY, PERSON, LISTS, BOT = Rule(Of.ANYBODY), Rule(Of.PERSON), Rule(Of.LISTS),
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is asking: a person with a session, or a machine with a token. `most` is what the token is good for."""
+    """Who is asking: a person with a session, or a machine with a token. `most` is what the token is good for, and its
+    `account` is whoever made it, if anybody did."""
 
     account: Account | None
     sight: Sight
@@ -65,6 +66,13 @@ class Identity:
     token: Token | None = None
     most: Role = Role.ADMIN
     by_cookie: bool = False
+
+    @property
+    def principal(self) -> str:
+        """A name that nobody else has."""
+        if self.token is not None:
+            return f"token {self.token.id}"
+        return f"account {self.account.id}" if self.account is not None else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +209,7 @@ class Guard:
 
     def _count(self, request: Request, identity: Identity | None) -> None:
         """One more request of this person or token, or of this address where nobody is known."""
-        name = identity.name if identity else f"address {request.client.host if request.client else ''}"
+        name = identity.principal if identity else f"address {request.client.host if request.client else ''}"
         wait_s = math.ceil(self._buckets.take(name))
         if wait_s:
             raise HTTPException(429, f"Too many requests: wait {wait_s} s.", {"Retry-After": str(wait_s)})
@@ -209,7 +217,7 @@ class Guard:
     def _rights(self, request: Request, rule: Rule, identity: Identity) -> tuple[Owner | None, Role]:
         match rule.of:
             case Of.PERSON:
-                if identity.account is None:
+                if identity.account is None or identity.token is not None:
                     raise HTTPException(403, "This is for people who have signed in.")
                 return None, identity.most
             case Of.LISTS:

@@ -27,7 +27,10 @@ class Machines:
         role = None if token is None else role_of(token)
         if token is None or role is None:
             return None
-        sight = self._sight(token)
+        maker = None if token.account_id is None else self._accounts.account(token.account_id)
+        if token.account_id is not None and maker is None:
+            return None
+        name = f"token {token.name or token.id}"
         return (
             None if sight is None else Identity(None, sight, f"token {token.name or token.id}", token=token, most=role)
         )
