@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -12,24 +11,13 @@ from sqlalchemy import Connection, Engine, select, text
 from app.db.dialect import insert
 from app.db.engine import db_now, writing
 from app.db.tables import AuditRow
+from app.domain.audit import Act
 
 FIRST = "0" * 64
 _LOCK = 0x6865616C  # PostgreSQL's advisory lock of the chain: additions queue up
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
-    """Something that somebody did. `what` and `number` name the thing; `data` holds no secret."""
-
-    actor: str
-    via: str
-    verb: str
-    what: str = ""
-    number: str = ""
-    actor_id: int | None = None
-    installation_id: int | None = None
-    repository_id: int | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
+__all__ = ["FIRST", "Act", "Audit", "add", "link"]
 
 
 class Audit:

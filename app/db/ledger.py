@@ -11,6 +11,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    String,
     Update,
     and_,
     bindparam,
@@ -25,6 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as delete_from
 
+from app.db.audit import add as add_act
 from app.db.dialect import insert, insert_for
 from app.db.engine import db_now
 from app.db.erase import want_erased
@@ -42,6 +44,7 @@ from app.db.rows import (
     repository_of,
 )
 from app.db.tables import (
+    ApprovalRow,
     DeliveryRow,
     EffectRow,
     IncidentRow,
@@ -52,12 +55,13 @@ from app.db.tables import (
     SwitchRow,
     TimelineRow,
 )
+from app.domain.audit import Act
 from app.domain.budget import Amounts
 from app.domain.delivery import OBSERVATIONS, Delivery, DeliveryState
 from app.domain.effect import Effect
 from app.domain.finding import Remedy
 from app.domain.incident import ACTIVE, Incident, Past, State
-from app.domain.policy import History, Switch
+from app.domain.policy import MUTE, History, Switch, repository_scope
 from app.domain.repair import FINAL, Repair, RepairState, Verb
 from app.domain.tenant import Repository
 from app.ports.queue import Work
@@ -238,6 +242,12 @@ class SqlLedger:
         rows = self._connection.execute(found.order_by(IncidentRow.id).with_for_update())
         return [incident_of(row) for row in rows]
 
+    def incidents_asking(self, repository_id: int, kind: str) -> list[Incident]:
+        row = IncidentRow
+        which = (row.repository_id == repository_id, row.kind == kind, row.state == State.AWAITING_APPROVAL.value)
+        found = select(row).where(*which).order_by(row.id).limit(100)
+        return [incident_of(each) for each in self._connection.execute(found.with_for_update())]
+
     def incident_of_pull(self, repository_id: int, number: int) -> Incident | None:
         opened = exists().where(RepairRow.incident_id == IncidentRow.id, RepairRow.pull_number == number)
         return self._incident(
@@ -305,6 +315,16 @@ class SqlLedger:
         changed = update(row).where(row.id == repair.id).values(**values).returning(row.mailbox)
         self._let_go(Work.REPAIR, changed)
 
+    def approve(self, repair_id: int, by: str) -> list[str]:
+        row = ApprovalRow
+        add = insert(self._connection, row).values(repair_id=repair_id, by=by, at=db_now())
+        self._connection.execute(add.on_conflict_do_nothing(index_elements=["repair_id", "by"]))
+        said = select(row.by).where(row.repair_id == repair_id).order_by(row.at, row.by)
+        return list(self._connection.scalars(said))
+
+    def withdraw_approvals(self, repair_id: int) -> None:
+        self._connection.execute(delete_from(ApprovalRow).where(ApprovalRow.repair_id == repair_id))
+
     def repairs_awaiting_proof(self, repository_id: int) -> list[Repair]:
         rows = self._connection.execute(_repairs_awaiting_proof(), {"this_repository": repository_id})
         return [repair_of(row) for row in rows]
@@ -362,10 +382,12 @@ class SqlLedger:
             "this_repository": repository_id,
             "this_incident": incident_id,
             "this_run": run_id,
-            "this_scope": f"repository:{repository_id}",
+            "this_scope": repository_scope(repository_id),
+            "these_mutes": f"{MUTE}{repository_id}:",
         }
         rows = self._connection.execute(_history(), wanted).all()
         counted = rows[0]
+        on = [Switch(each.scope, each.by, each.at, each.reason) for each in rows if each.scope]
         past = Knowledge(self._connection, repository_id, incident_id)
         failures, failed_at = past.failures_in_row(remedy.action) if remedy else (0, None)
         return History(
@@ -374,7 +396,8 @@ class SqlLedger:
             attempts_of_fingerprint=counted.attempts,
             oldest_attempt_at=counted.oldest_attempt_at,
             disproven_at=counted.disproven_at,
-            switches=tuple(Switch(each.scope, each.by, each.at, each.reason) for each in rows if each.scope),
+            switches=tuple(switch for switch in on if not switch.scope.startswith(MUTE)),
+            muted=next((switch for switch in on if switch.scope.startswith(MUTE)), None),
             spent=past.spent(),
             failures_in_row=failures,
             failed_at=failed_at,
@@ -421,7 +444,13 @@ class SqlLedger:
 
     def note(self, incident_id: int, kind: str, data: Mapping[str, Any], delivery_id: int | None = None) -> None:
         entry = {"incident_id": incident_id, "kind": kind, "data": dict(data), "delivery_id": delivery_id}
+        entry["actor"] = str(data.get("by", "")).lower()
         self._connection.execute(_note(self._connection.dialect.name), entry)
+
+    def entries_after(self, incident_id: int, entry_id: int) -> list[TimelineEntry]:
+        row = TimelineRow
+        newer = select(row).where(row.incident_id == incident_id, row.id > entry_id).order_by(row.id)
+        return [_entry(each) for each in self._connection.execute(newer)]
 
     def record(self, incident_id: int) -> Record:
         incident = incident_of(self._one(IncidentRow, incident_id))
@@ -430,10 +459,7 @@ class SqlLedger:
         return Record(
             incident=incident,
             repairs=tuple(repair_of(row) for row in self._connection.execute(repairs)),
-            timeline=tuple(
-                TimelineEntry(row.incident_id, row.at, row.kind, row.data, row.delivery_id, row.id)
-                for row in self._connection.execute(timeline)
-            ),
+            timeline=tuple(_entry(row) for row in self._connection.execute(timeline)),
         )
 
     def shelved(self, repository_id: int, name: str) -> Mapping[str, Any] | None:
@@ -453,6 +479,9 @@ class SqlLedger:
 
     def switch_off(self, scope: str) -> None:
         self._connection.execute(delete_from(SwitchRow).where(SwitchRow.scope == scope))
+
+    def audit(self, act: Act) -> None:
+        add_act(self._connection, act)
 
     def now(self) -> datetime:
         if self._now is None:
@@ -485,6 +514,10 @@ class SqlLedger:
         following = next_in(self._connection, work, mailbox)
         if following is not None:
             self.ring_after_commit(work, following)
+
+
+def _entry(row: Row[Any]) -> TimelineEntry:
+    return TimelineEntry(row.incident_id, row.at, row.kind, row.data, row.delivery_id, row.id)
 
 
 # The statements that every delivery needs, built once: that costs more than to execute them.
@@ -596,7 +629,9 @@ def _history() -> Select[Any]:
     }
     switch = SwitchRow
     one = select(literal(1).label("one")).subquery()
-    on = or_(switch.scope == "app", switch.scope == bindparam("this_scope"))
+    kind = select(incident.kind).where(incident.id == bindparam("this_incident")).scalar_subquery()
+    mute = bindparam("these_mutes", type_=String) + kind
+    on = or_(switch.scope == "app", switch.scope == bindparam("this_scope"), switch.scope == mute)
     return (
         select(
             *(query.scalar_subquery().label(name) for name, query in counted.items()),

@@ -83,7 +83,8 @@ class Policy:
     `confidence` is the least confidence of single detectors, in place of `min_confidence`; `settings` are those of
     single detectors, checked against their own; `models` are the team's; `queries` are asked of Prometheus, by the name
     of the series; `signatures` are how failures of the team's own show; `playbooks` are ladders in place of the usual
-    ones, by cause; `language` is that of what is written on GitHub."""
+    ones, by cause; `language` is that of what is written on GitHub; `approvals` says how many people must say yes to an
+    action, where that is more than one."""
 
     mode: Mode = Mode.OBSERVE
     detectors: Mapping[str, Mode] = field(default_factory=dict)
@@ -104,12 +105,13 @@ class Policy:
     autonomy: Autonomy = field(default_factory=Autonomy)
     notify: tuple[Route, ...] = ()
     language: str = "en"
+    approvals: Mapping[str, int] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A kill switch that is on. `scope` is "app" or "repository:<id>"."""
+    """A kill switch that is on. `scope` is "app", "repository:<id>" or, for a cause, "mute:<id>:<kind>"."""
 
     scope: str
     by: str
@@ -124,7 +126,7 @@ class History:
     `failures_in_row` are the newest proofs of this action in the repository that failed, `failed_at` the last of them;
     `closed_unmerged` are fix pull requests for this cause that people closed, since somebody last asked for a repair;
     `twin` is another incident with the same cause in the repository that is being repaired; `tracks` is what is known
-    of each rung for this cause (domain.knowledge).
+    of each rung for this cause (domain.knowledge); `muted` is the word of a person that it is never repaired here.
     """
 
     open_pulls: int = 0
@@ -139,6 +141,7 @@ class History:
     closed_unmerged: int = 0
     twin: int | None = None
     tracks: Mapping[str, Track] = field(default_factory=dict)
+    muted: Switch | None = None
 
 
 class Verdict(StrEnum):
@@ -178,6 +181,17 @@ PAUSES = frozenset({"app switch", "pause"})  # the rules that are kill switches
 RERUN = "rerun_failed_jobs"
 REVERT = "revert_repair"  # the reverse of a repair, offered when its cause returned after the merge
 ISSUE = "open_issue"
+MUTE = "mute:"
+
+
+def repository_scope(repository_id: int) -> str:
+    """The scope of a repository's own kill switch."""
+    return f"repository:{repository_id}"
+
+
+def mute_scope(repository_id: int, kind: str) -> str:
+    """The scope of the switch by which a cause is never repaired in a repository."""
+    return f"{MUTE}{repository_id}:{kind}"
 
 
 def min_mode(first: Mode, *others: Mode) -> Mode:
@@ -249,6 +263,7 @@ def decide(
         Check("stale", not stale, stale or "The event is about the newest attempt at the branch's head."),
         Check("fork", not from_fork, "The run comes from a fork." if from_fork else "The run is the repository's own."),
         _detector_mode(finding, policy),
+        _never_here(finding, history),
     ]
     trace = [*circumstances, _confidence(finding, policy)]
     if remedy is None:
@@ -267,7 +282,12 @@ def decide(
         return Decision(Verdict.LEAVE, stopped_by[0].detail, mode, remedy, tuple(trace))
     if mode is not Mode.AUTO:
         return Decision(Verdict.ASK, f"The mode is {mode}: a person decides.", mode, remedy, tuple(trace))
-    consent = [_certainty(finding, remedy), _workflow_files(policy, remedy), _autonomy(policy, history, remedy)]
+    consent = [
+        _certainty(finding, remedy),
+        _workflow_files(policy, remedy),
+        _autonomy(policy, history, remedy),
+        _several(policy, remedy),
+    ]
     doubtful = [check for check in consent if not check.passed]
     verdict = Verdict.ASK if doubtful else Verdict.ACT
     reason = doubtful[0].detail if doubtful else "Every rule allows it."
@@ -288,6 +308,14 @@ def _repository_pause(policy: Policy, history: History) -> Check:
     if policy.paused:
         return Check("pause", False, f"This repository is paused by {_origin(policy, 'paused')}.")
     return Check("pause", True, "The repository is not paused.")
+
+
+def _never_here(finding: Finding, history: History) -> Check:
+    """A person's word that this cause is never repaired here. It stands until it is taken back, whoever asks."""
+    if history.muted is None:
+        return Check("never here", True, "Nobody has said never to repair this here.")
+    told = f"{finding.kind} is never repaired here: {history.muted.by} said so on {history.muted.at:%Y-%m-%d}"
+    return Check("never here", False, told + (f": {history.muted.reason}" if history.muted.reason else "."))
 
 
 def _switched_off(what: str, switch: Switch) -> str:
@@ -324,6 +352,20 @@ def _workflow_files(policy: Policy, remedy: Remedy) -> Check:
         f"{remedy.action} changes workflow files: a person decides, unless heal.yml says actions.{remedy.action}: auto."
     )
     return Check("workflow files", False, detail)
+
+
+def approvals_for(policy: Policy, action: str) -> int:
+    """How many people must say yes where a person is asked."""
+    return max(1, policy.approvals.get(action, 1))
+
+
+def _several(policy: Policy, remedy: Remedy) -> Check:
+    """What several people must say yes to is not done without any."""
+    several = approvals_for(policy, remedy.action)
+    if several == 1:
+        return Check("approvals", True, f"{remedy.action} does not need several people.")
+    where = _origin(policy, f"approvals.{remedy.action}")
+    return Check("approvals", False, f"{remedy.action} needs the yes of {several} people by {where}.")
 
 
 _PROVEN_ANEW = 2  # after a repair was taken back, so many must be proven before a person is asked no more

@@ -184,6 +184,8 @@ class HealFile(_Section):
     """Who is told what, where. The lists of the owner and of the repository add up."""
     language: Literal["en", "es", "fr", "de", "ja", "zh"] | None = None
     """The language of check runs, comments, pull requests, issues and news."""
+    approvals: dict[str, Annotated[int, Field(ge=1, le=2)]] = Field(default_factory=dict)
+    """How many people must say yes to an action; 2 has it asked for in every mode. Of both files, the more counts."""
 
 
 def resolve(
@@ -280,6 +282,7 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
         *((f"signatures.{one.name}", f"{one.kind}: {one.title}") for one in policy.signatures),
         *((f"autonomy.{name}", json.dumps(getattr(policy.autonomy, name))) for name in AutonomySection.model_fields),
         *((f"playbooks.{cause}", ladder_told(ladder)) for cause, ladder in sorted(policy.playbooks.items())),
+        *((f"approvals.{action}", str(number)) for action, number in sorted(policy.approvals.items())),
         ("language", policy.language),
         *(("notify", f"{route.channel}: {', '.join(sorted(route.on))}") for route in policy.notify),
     ]
@@ -361,6 +364,7 @@ def _read(
     problems += _unknown_names(document, origin, "detectors", tuple(known_detectors))
     problems += _wrong_settings(document, origin, known_detectors)
     problems += _unknown_names(document, origin, "actions", tuple(known_actions))
+    problems += _unknown_names(document, origin, "approvals", tuple(known_actions))
     problems += _attempts_to_unprotect(document, origin)
     problems += _wrong_signatures(document, origin)
     problems += _wrong_playbooks(document, origin, known_actions)
@@ -664,6 +668,14 @@ def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
             "notify", (*policy.notify, *(one.route() for one in file.notify)) if file.notify else None, policy.notify
         ),
         language=newer("language", file.language, policy.language),
+        approvals={
+            **policy.approvals,
+            **{
+                action: newer(f"approvals.{action}", number, 1)
+                for action, number in file.approvals.items()
+                if number >= policy.approvals.get(action, 1)
+            },
+        },
         protected_branches=added("protected.branches", file.protected.branches, policy.protected_branches),
         protected_paths=added("protected.paths", file.protected.paths, policy.protected_paths),
         min_confidence=newer("min_confidence", file.min_confidence, policy.min_confidence),

@@ -8,7 +8,7 @@ from app.domain.effect import Effect, EffectKind
 from app.domain.finding import Remedy
 from app.domain.incident import Incident, Signal, State, allows, step
 from app.domain.knowledge import LAST_RESORTS, ordered
-from app.domain.policy import Decision, History, Mode, Policy, Verdict, decide, opens_pull
+from app.domain.policy import Decision, History, Mode, Policy, Verdict, approvals_for, decide, opens_pull
 from app.domain.repair import Intent, Plan, Proof, Repair, Verb
 from app.healing.kit import Kit
 from app.ports.store import Ledger
@@ -19,7 +19,8 @@ def next_rung(
 ) -> Incident:
     """Decide on an open incident, plan the repair if there is to be one, and leave the trace.
 
-    `asked_by` is the person who asked for another try: their word stands in for the approval, not for the guards.
+    `asked_by` is the person who asked for another try: their word stands in for the approval (where that of one is
+    enough), not for the guards.
     """
     remedy = rung(incident)
     history = ledger.history(incident.repository_id, incident.id, incident.run_id, remedy)
@@ -45,7 +46,8 @@ def next_rung(
         if remedy is not None and policy.autonomy.shadow and only_watched(decision):
             shadow(ledger, incident, remedy, policy)
         return move(ledger, incident, Signal.LEFT)
-    plan_repair(ledger, incident, remedy, policy, approved_by=asked_by)
+    approved_by = asked_by if approvals_for(policy, remedy.action) == 1 else ""
+    plan_repair(ledger, incident, remedy, policy, approved_by=approved_by)
     return move(ledger, replace(incident, rung=incident.rung + 1), Signal.ACTED)
 
 

@@ -192,6 +192,7 @@ def ask(kit: Kit, hold: Hold, current: Repair, plan: Plan) -> None:
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
         ledger.save_repair(replace(current, state=RepairState.ASKED, plan=plan, approved_by=""), due_at=None)
+        ledger.withdraw_approvals(current.id)
         _note_plan(ledger, incident, current, plan)
         ledger.note(incident.id, "asked", {"action": current.remedy.action})
         move(ledger, incident, Signal.ASKED)

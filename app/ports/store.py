@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from app.domain.audit import Act
 from app.domain.budget import Amounts
 from app.domain.delivery import Delivery, DeliveryState, Kept
 from app.domain.effect import Effect
@@ -112,6 +113,10 @@ class Ledger(Protocol):
     def incidents_at(
         self, repository_id: int, *, branch: str | None = None, head_sha: str | None = None
     ) -> list[Incident]: ...
+    def incidents_asking(self, repository_id: int, kind: str) -> list[Incident]:
+        """Those of that cause that wait for a person, oldest first, at most 100."""
+        ...
+
     def incident_of_pull(self, repository_id: int, number: int) -> Incident | None: ...
     def incident_of_issue(self, repository_id: int, number: int) -> Incident | None: ...
     def incident_of_fix_branch(self, repository_id: int, branch: str) -> Incident | None: ...
@@ -134,6 +139,13 @@ class Ledger(Protocol):
         write.
         """
         ...
+
+    def approve(self, repair_id: int, by: str) -> list[str]:
+        """One person's yes, kept once; all who have said yes, the first one first."""
+        ...
+
+    def withdraw_approvals(self, repair_id: int) -> None:
+        """What they said yes to is not what would be done any more."""
 
     def repairs_awaiting_proof(self, repository_id: int) -> list[Repair]: ...
     def wake_repair(self, repair_id: int) -> None:
@@ -180,6 +192,10 @@ class Ledger(Protocol):
         """Append to the incident's timeline."""
 
     def record(self, incident_id: int) -> Record: ...
+    def entries_after(self, incident_id: int, entry_id: int) -> list[TimelineEntry]:
+        """What was appended to the incident's timeline since that entry, oldest first."""
+        ...
+
     def shelved(self, repository_id: int, name: str) -> Mapping[str, Any] | None:
         """What an action has kept of a repository under that name."""
         ...
@@ -187,6 +203,8 @@ class Ledger(Protocol):
     def shelve(self, repository_id: int, name: str, data: Mapping[str, Any]) -> None: ...
     def switch_on(self, switch: Switch) -> None: ...
     def switch_off(self, scope: str) -> None: ...
+    def audit(self, act: Act) -> None:
+        """Write down what somebody did. The last thing in a transaction: those that write here queue up."""
 
     def now(self) -> datetime:
         """The database's clock when this transaction first asked, aware UTC: due times are told by it alone."""

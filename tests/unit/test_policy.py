@@ -226,7 +226,8 @@ def test_the_mode_says_where_it_comes_from() -> None:
         actions={"lower_batch_size": Mode.PROPOSE},
         origin={"actions.lower_batch_size": ".github/heal.yml"},
     )
-    assert "propose (actions.lower_batch_size in .github/heal.yml)" in answer(policy=policy).trace[7].detail
+    mode = next(check for check in answer(policy=policy).trace if check.rule == "mode")
+    assert "propose (actions.lower_batch_size in .github/heal.yml)" in mode.detail
     assert "observe (mode in the defaults)" in answer(policy=Policy()).reason
 
 
