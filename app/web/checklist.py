@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from app.adapters.github.app import GitHubApp
 from app.adapters.github.manifest import Site
 from app.db.credentials import Credentials
 from app.db.setup import Setups
@@ -78,6 +79,7 @@ def facts_of(wired: Wired) -> Facts:
     kept = Credentials(wired.engine, wired.vault).all()
     ours = kept.get("app_id") == str(settings.github.app_id).encode()
     slug = kept["slug"].decode() if ours else ""
+    relay = ours and kept.get("relay") == b"1"
     key_trouble, repositories, accounts, refusal = "", 0, 0, ""
     arrived = Setups(wired.engine).delivered()
     try:
@@ -85,7 +87,7 @@ def facts_of(wired: Wired) -> Facts:
         installed = wired.app.installations()
         accounts = len(installed)
         repositories = sum(len(wired.app.repositories(one)) for one in installed[:MOST_INSTALLATIONS])
-        refusal = "" if arrived else _refusal(wired)
+        refusal = "" if arrived or relay else _refusal(wired.app)
     except HealError as error:
         key_trouble = str(error)
     return Facts(
@@ -97,16 +99,23 @@ def facts_of(wired: Wired) -> Facts:
         accounts=accounts,
         arrived=arrived,
         refusal=refusal,
-        relay=ours and kept.get("relay") == b"1",
+        relay=relay,
         public_url=settings.web.public_url,
         web_url=settings.github.web_url,
     )
 
 
-def _refusal(wired: Wired) -> str:
-    sent = wired.app.sent_deliveries(since=datetime.now(UTC) - RECENT)
-    failed = next((one for one in sent if not one.ok), None)
-    return failed.status if failed is not None else ""
+def _refusal(app: GitHubApp) -> str:
+    """Why GitHub's newest delivery did not arrive. Its ping comes too early to be taken, before the App's secret does:
+    what failed is asked for once more, and only what fails again tells something."""
+    sent = app.sent_deliveries(since=datetime.now(UTC) - RECENT)
+    if not sent or sent[0].ok:
+        return ""
+    again = {one.guid for one in sent if one.redelivery}
+    if sent[0].guid not in again:
+        app.redeliver(sent[0].id)
+        return ""
+    return sent[0].status
 
 
 def steps(facts: Facts, t: Callable[..., str], nt: Callable[..., str]) -> list[Step]:

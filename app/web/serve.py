@@ -15,11 +15,14 @@ from granian.constants import Interfaces, Loops
 from granian.server.embed import Server
 
 from app.db import migrate
+from app.db.accounts import Accounts
 from app.db.credentials import Credentials
 from app.db.engine import make_engine
 from app.db.setup import Setups
 from app.settings import Settings, Web
 from app.web.app import create
+from app.web.checklist import FRESH_S
+from app.web.one_time_link import announce
 from app.web.setup import Setup
 from app.web.stage import Served, Stage
 from app.wiring import Unconfigured, Unregistered, Wired, completed, missing, usable, vault, wire
@@ -48,6 +51,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
             say(f"Until then one process serves; start it again afterwards for all {web.processes}.\n")
         log.info("serving_setup", host=web.host, port=web.port)
         _run_here(lambda: stage, web, close)
+    announce(Accounts(wired.engine), settings, say)
     log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=settings.embedded)
     if web.processes == 1:
         _run_here(lambda: create(wired), web, wired.engine.dispose)
@@ -64,8 +68,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     ).serve()
 
 
-def staged(settings: Settings) -> tuple[Stage, str, Callable[[], None]]:
-    """What is served until the App is known, the token for it, and what closes all in the end. Raises Unconfigured."""
+def staged(settings: Settings, *, fresh_s: float = FRESH_S) -> tuple[Stage, str, Callable[[], None]]:
+    """What is served until the App is known, the token for it, and what closes all in the end. `fresh_s`: how long what
+    was seen for the checklist counts as new. Raises Unconfigured."""
     engine = make_engine(settings.database_url())
     credentials = Credentials(engine, usable(vault(settings)))
     if migrate.pending(engine):
@@ -79,7 +84,14 @@ def staged(settings: Settings) -> tuple[Stage, str, Callable[[], None]]:
         found[:] = [wire(settings)]
         return create(found[0])
 
-    setup = Setup(settings, setups, credentials, wired=lambda: found[0] if found else None, look=lambda: stage.look())
+    setup = Setup(
+        settings,
+        setups,
+        credentials,
+        wired=lambda: found[0] if found else None,
+        look=lambda: stage.look(),
+        fresh_s=fresh_s,
+    )
     stage = Stage(setup.app(), make)
 
     def close() -> None:

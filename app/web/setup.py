@@ -25,7 +25,7 @@ from app.db.setup import Setups
 from app.domain.errors import HealError, Malformed, Transient
 from app.resilience.rate import Buckets
 from app.settings import Settings
-from app.web.checklist import Checklist, finished, steps
+from app.web.checklist import FRESH_S, Checklist, finished, steps
 from app.web.dashboard.frame import Frame, static
 from app.web.dashboard.pages import errors
 from app.web.dashboard.security import SECURITY_HEADERS, SecurityHeaders
@@ -53,6 +53,7 @@ class Setup:
         *,
         wired: Callable[[], Wired | None],
         look: Callable[[], Awaitable[bool]],
+        fresh_s: float = FRESH_S,
     ) -> None:
         self._settings = settings
         self._setups = setups
@@ -60,7 +61,7 @@ class Setup:
         self._wired = wired
         self._look = look
         self._frame = Frame(settings.github.web_url, version("self-healing-mlops-bot"))
-        self._checklist = Checklist()
+        self._checklist = Checklist(fresh_s=fresh_s)
         self._guesses = Buckets(GUESSES_PER_MINUTE)
 
     def app(self) -> Starlette:
