@@ -41,7 +41,7 @@ class Knowledge:
     def failures_in_row(self, action: str) -> tuple[int, datetime | None]:
         row = RepairRow
         here = (row.repository_id == self._repository_id, row.action == action, row.verb == Verb.APPLY.value)
-        which = (*here, row.state.in_([state.value for state in _JUDGED]), row.ended_at.is_not(None))
+        which = (*here, row.state.in_([state.value for state in JUDGED]), row.ended_at.is_not(None))
         newest = select(row.ended_at, row.proof).where(*which).order_by(row.ended_at.desc(), row.id.desc())
         ended = self._connection.execute(newest.limit(_LOOKED_BACK)).all()
         failed = list(takewhile(lambda each: not each.proof.get("proven"), ended))
@@ -61,7 +61,7 @@ class Knowledge:
         row = RepairRow
         kind = select(IncidentRow.kind).where(IncidentRow.id == self._incident_id).scalar_subquery()
         alike = select(IncidentRow.id).where(IncidentRow.repository_id == self._repository_id, IncidentRow.kind == kind)
-        judged = [state.value for state in _JUDGED]
+        judged = [state.value for state in JUDGED]
         newest = (
             select(row.remedy, row.state, row.ended_at, row.proof)
             .where(row.incident_id.in_(alike), row.verb != Verb.UNDO.value, row.state.in_(judged))
@@ -71,7 +71,7 @@ class Knowledge:
         found: dict[str, Track] = {}
         for each in reversed(self._connection.execute(newest).all()):
             rung = rung_of(remedy_from_json(each.remedy))
-            found[rung] = _further(found.get(rung, Track()), RepairState(each.state), each.ended_at, each.proof)
+            found[rung] = further(found.get(rung, Track()), RepairState(each.state), each.ended_at, each.proof)
         return found
 
     def twin(self) -> int | None:
@@ -115,7 +115,7 @@ def _twin() -> Select[Any]:
     return found.where(*here, busy, or_(other.id < this.id, this.state.not_in(under_way))).order_by(other.id).limit(1)
 
 
-def _further(track: Track, state: RepairState, at: datetime | None, proof: Mapping[str, Any]) -> Track:
+def further(track: Track, state: RepairState, at: datetime | None, proof: Mapping[str, Any]) -> Track:
     match state:
         case RepairState.PROVEN:
             return replace(track, proven=track.proven + 1, since_revert=track.since_revert + 1)
@@ -132,7 +132,7 @@ def _further(track: Track, state: RepairState, at: datetime | None, proof: Mappi
 
 
 ASKED_S = 7 * 24 * 3600.0
-_JUDGED = (
+JUDGED = (
     *(RepairState.PROVEN, RepairState.DISPROVEN, RepairState.FAILED, RepairState.UNDONE),
     *(RepairState.AGREED, RepairState.DIFFERED),
 )
