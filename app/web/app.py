@@ -1,6 +1,5 @@
 """The web process: intake, health, dashboard, and (embedded) the workers."""
 
-import ipaddress
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -26,8 +25,9 @@ from app.web.dashboard.live import Changes
 from app.web.dashboard.pages import dashboard
 from app.web.dashboard.security import SecurityHeaders
 from app.web.guard import Guard, Identify
-from app.web.sessions import Cookies
+from app.web.origin import Origin, is_loopback
 from app.web.setup import installed
+from app.web.signing_in import cookies_of
 from app.web.webhook import webhook_route
 from app.wiring import Wired, embedded_workers, logs, wire
 
@@ -76,6 +76,7 @@ def create(wired: Wired | None = None) -> Site:
 
     rest = FastAPI(title="Self-Healing MLOps Bot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     rest.add_middleware(SecurityHeaders)
+    rest.add_middleware(Origin, public_url=settings.web.public_url)
     route = webhook_route(intake, settings.webhook_secrets())
     rest.router.routes.extend(health.routes(wired.engine, wired.bell, working))
     rest.router.routes.extend(api.routes(Door(intake, Tokens(wired.engine, wired.store.secret), settings.api), reads))
@@ -87,13 +88,13 @@ def create(wired: Wired | None = None) -> Site:
 
 def desk_of(wired: Wired, changes: Changes) -> Desk:
     frame = Frame(wired.settings.github.web_url, version("self-healing-mlops-bot"))
-    return Desk(wired.engine, wired.kit, wired.settings, frame, changes)
+    return Desk(wired.engine, wired.kit, wired.settings, frame, changes, wired)
 
 
 def guard_of(wired: Wired, more: Sequence[Identify] = ()) -> Guard:
     """Who may see the dashboard: people with a session, and whom `more` knows."""
     accounts = Accounts(wired.engine)
-    cookies = Cookies(accounts, wired.settings.web)
+    cookies = cookies_of(wired)
     ways = (cookies.identify, *more)
     return Guard(accounts, Owners(wired.engine), ways, per_minute=wired.settings.web.requests_per_minute)
 
@@ -105,10 +106,3 @@ def named(settings: Settings, pages: ASGIApp) -> ASGIApp:
         return pages  # which names lead here is not known
     hosts = [settings.web.host, "127.0.0.1", "localhost", *([public] if public else [])]
     return TrustedHostMiddleware(pages, allowed_hosts=hosts)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

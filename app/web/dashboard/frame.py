@@ -26,6 +26,7 @@ from app.web.dashboard.nav import sections_for
 from app.web.dashboard.security import SECURITY_HEADERS
 from app.web.guard import Visit
 from app.web.words import Words
+from app.wiring import Wired
 
 HERE = Path(__file__).resolve().parent
 ICONS: Mapping[str, str] = json.loads((HERE / "static" / "vendor" / "octicons.json").read_text())
@@ -232,6 +233,7 @@ class Desk:
     settings: Settings
     frame: Frame
     changes: Changes
+    wired: Wired
     extra: dict[str, Any] = field(default_factory=dict)
 
 
