@@ -289,6 +289,15 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
     return [(key, value, policy.origin.get(key, "default")) for key, value in rows]
 
 
+def lines(text: str) -> Mapping[str, int]:
+    """Where each key of a file stands: dotted key → line (1-based). Empty for a file that cannot be read."""
+    try:
+        keys = _parse(text).keys if text != UNREADABLE else {}
+    except _Unreadable:
+        return {}
+    return {".".join(map(str, place)): line for place, (line, _) in keys.items()}
+
+
 def _limit_told(key: str, value: float) -> str:
     return spoken(int(value)) if key == "breaker_rest" else f"{value:g}"
 

@@ -1,7 +1,7 @@
 """Fetch each thing that a detector needs, once."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -223,17 +223,35 @@ _FETCH_BY_POLICY: Mapping[type[Evidence], Callable[[Kit, Observable, Policy], Ev
 }
 
 
-def configuration(kit: Kit, forge: Forge) -> Configured:
-    """The policy in force: the default branch's `heal.yml` over the one in the owner's `.github` repository."""
+@dataclass(frozen=True, slots=True)
+class HealFiles:
+    """The texts of the `heal.yml` on the default branch and of the owner's, None where there is none."""
+
+    own: str | None
+    owners: str | None
+
+
+def heal_files(forge: Forge) -> HealFiles:
     own = _text(lambda: forge.file(CONFIG_PATH, forge.repository.default_branch, strict=True))
-    owners = _text(lambda: forge.owner_file(CONFIG_PATH))
+    return HealFiles(own, _text(lambda: forge.owner_file(CONFIG_PATH)))
+
+
+def configured(kit: Kit, forge: Forge, files: HealFiles) -> Configured:
+    """The policy that these files put in force."""
     return resolve(
-        own,
-        owners,
+        files.own,
+        files.owners,
         known_detectors=kit.settings,
         known_actions=named(kit.params_of),
-        on_all=own is None and owners is None and kit.store.selection(forge.repository.installation_id) == ALL,
+        on_all=files.own is None
+        and files.owners is None
+        and kit.store.selection(forge.repository.installation_id) == ALL,
     )
+
+
+def configuration(kit: Kit, forge: Forge) -> Configured:
+    """The policy in force: the default branch's `heal.yml` over the one in the owner's `.github` repository."""
+    return configured(kit, forge, heal_files(forge))
 
 
 def configured_at(kit: Kit, forge: Forge, sha: str) -> Configured | None:
