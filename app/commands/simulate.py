@@ -1,125 +1,13 @@
 """What would be decided about a delivery, and by which rules. No network, no database, no effect."""
 
-import io
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from typing import Any
-
-import orjson
-
-from app.adapters.github.logs import read_job_log
-from app.adapters.github.logzip import read_log_zip
-from app.adapters.github.webhook import interpret, peek
+from app import simulation
 from app.domain.errors import Malformed
-from app.domain.event import Ignored, RunFinished
-from app.domain.evidence import EvidenceBag, Job, JobLogs, JobStep, Manifests
-from app.domain.finding import Finding
-from app.domain.policy import Decision, History, decide, named
-from app.healing.configuration import Problem, resolve
-from app.healing.diagnose import findings
-from app.healing.gather import detectors_for
-from app.plugins import known_actions, known_detectors
-
-_NOBODY = "self-healing-mlops-bot"
-_ZIP = b"PK"
-
-
-@dataclass(frozen=True, slots=True)
-class Simulation:
-    """`told` says in a sentence what the event is, or why there is none."""
-
-    told: str
-    problems: tuple[Problem, ...] = ()
-    decided: tuple[tuple[Finding, Decision], ...] = ()
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "event": self.told,
-            "problems": [asdict(problem) for problem in self.problems],
-            "incidents": [
-                {"finding": asdict(finding), "decision": asdict(decision)} for finding, decision in self.decided
-            ],
-        }
-
-    def lines(self) -> Iterator[str]:
-        yield self.told
-        for problem in self.problems:
-            yield f"heal.yml:{problem.line}: {problem.level}: {problem.message}"
-        for finding, decision in self.decided:
-            yield f"{finding.kind} ({finding.confidence:.0%}): {finding.summary}"
-            action = f" {decision.remedy.action}" if decision.remedy else ""
-            yield f"  {decision.verdict}{action}: {decision.reason}"
-            for check in decision.trace:
-                yield f"    {'pass' if check.passed else 'STOP'}  {check.rule}: {check.detail}"
+from app.simulation import NoSuchJob, Simulation
 
 
 def simulate(body: bytes, *, event: str, config: str | None, log: bytes | None, job: str) -> Simulation:
-    """Without a log only the event is told. `log` is one job's text, or a run's archive, out of which `job` is taken.
-
-    Raises Malformed for a body that is no delivery, and for an archive that is damaged or has no such job.
-    """
-    headers = {"x-github-event": event, "x-github-delivery": "00000000-0000-0000-0000-000000000000"}
-    headers, body = _unwrapped(headers, body)
-    happened = interpret(peek(headers, body), app_slug=_NOBODY, app_id=0)
-    if isinstance(happened, Ignored):
-        return Simulation(f"ignored: {happened.reason}")
-    told = f"{happened.kind}"
-    detectors = known_detectors()
-    configured = resolve(
-        config,
-        None,
-        known_detectors={kind: d.Settings for kind, d in detectors.items()},
-        known_actions=named({kind: action.Params for kind, action in known_actions().items()}),
-    )
-    if not isinstance(happened, RunFinished):
-        return Simulation(told, configured.problems)
-    told = f"{happened.kind} of {happened.workflow} on {happened.head_branch}, attempt {happened.attempt}"
-    policy = configured.policy
-    logs = _logs(happened, log, job)
-    evidence = EvidenceBag(logs, Manifests({}), settings=policy.settings, signatures=policy.signatures)
-    reacting = detectors_for(detectors.values(), happened, configured.policy)
-    now = datetime.now(UTC)
-    decided = tuple(
-        (
-            finding,
-            decide(
-                finding,
-                finding.ladder[0] if finding.ladder else None,
-                configured.policy,
-                History(),
-                now,
-                branch=happened.head_branch,
-                from_fork=happened.from_fork,
-            ),
-        )
-        for finding in findings(reacting, happened, evidence)[0]
-    )
-    return Simulation(told, configured.problems, decided)
-
-
-def _logs(event: RunFinished, log: bytes | None, name: str) -> JobLogs:
-    if log is None:
-        return JobLogs(())
-    job = Job(0, name or "job", event.run_id, event.attempt, event.head_sha, "failure")
-    if log.startswith(_ZIP):
-        found = read_log_zip(io.BytesIO(log), job)
-        if not found.total_lines:
-            raise Malformed(f"--job {name!r} names no job of the log archive")
-        return JobLogs((found,))
-    step = JobStep(1, "step", "failure")
-    return JobLogs((read_job_log(io.BytesIO(log), replace(job, steps=(step,))),))
-
-
-def _unwrapped(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-    """A bare body, or an exported delivery: {"event", "headers", "payload"}."""
+    """`config` is the text of a heal.yml. Raises Malformed."""
     try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise Malformed(f"the delivery is not JSON: {error}") from error
-    if not isinstance(given, dict) or not isinstance(given.get("payload"), dict):
-        return headers, body
-    more = {str(key).lower(): str(value) for key, value in dict(given.get("headers") or {}).items()}
-    if "event" in given:
-        more["x-github-event"] = str(given["event"])
-    return {**headers, **more}, orjson.dumps(given["payload"])
+        return simulation.simulate(body, event=event, config=simulation.configured(config), log=log, job=job)
+    except NoSuchJob as error:
+        raise Malformed(f"{error}; name one by --job") from error
