@@ -60,15 +60,16 @@ def extract(root: Path = ROOT / "app") -> Catalog:
     """Every message that templates, Python sources and the known sentences use, by file."""
     found = Catalog(fuzzy=False)
     for file in sorted(root.rglob("*")):
-        if file.suffix in _METHODS and file.is_file():
+        where = file.relative_to(root.parent).as_posix()
+        if file == SENTENCES:
+            for line, message in enumerate(messages(), start=1):
+                found.add(message, None, [(where, line)])
+        elif file.suffix in _METHODS and file.is_file():
             method, options = _METHODS[file.suffix]
-            where = file.relative_to(root.parent).as_posix()
             for line, message, comments, context in extract_from_file(
                 method, file, _KEYWORDS, comment_tags=("Translators:",), options=options, strip_comment_tags=True
             ):
                 found.add(message, None, [(where, line)], auto_comments=comments, context=context)
-    for line, sentence in enumerate(messages(), start=1):
-        found.add(sentence, None, [(SENTENCES.relative_to(root.parent).as_posix(), line)])
     return found
 
 

@@ -23,7 +23,7 @@ def disguised(message: str) -> str:
         end = kept.end()
     pieces.append(_accented(words[end:]))
     text = "".join(pieces)
-    missing = max(0, round(len(_KEPT.sub("", words)) * _STRETCH) - len(_KEPT.sub("", text)) - 2)
+    missing = max(0, round(len(_KEPT.sub("", words)) * _STRETCH) - len(_KEPT.sub("", text)) - len("[]"))
     longer = f"[{text}{_padding(missing)}]"
     return message.replace(words, longer, 1)
 

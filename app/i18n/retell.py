@@ -65,6 +65,12 @@ def _value(name: str, value: str, say: Callable[..., str], depth: int) -> str:
     return _retold(value, say, depth - 1) if depth and name in _PROSE else value
 
 
+def recognised(text: str) -> str | None:
+    """The template that `text` was made from, None where it is none of the file's."""
+    found = _recognised(text)
+    return found[0] if found else None
+
+
 @lru_cache(maxsize=4_096)  # the same few sentences stand on every page
 def _recognised(text: str) -> tuple[str, Mapping[str, str]] | None:
     return _known().match(text) if 0 < len(text) <= _LONGEST else None
