@@ -368,7 +368,18 @@ def _several(policy: Policy, remedy: Remedy) -> Check:
     return Check("approvals", False, f"{remedy.action} needs the yes of {several} people by {where}.")
 
 
-_PROVEN_ANEW = 2  # after a repair was taken back, so many must be proven before a person is asked no more
+PROVEN_ANEW = 2  # after a repair was taken back, so many must be proven before a person is asked no more
+_QUIETER = frozenset({Mode.OBSERVE, Mode.PROPOSE, Mode.APPROVE})
+
+
+def lowered(policy: Policy, track: Track) -> bool:
+    """Whether a person is asked first, because a proven repair of this kind was taken back."""
+    return policy.autonomy.lower_after_revert and track.reverted_at is not None and track.since_revert < PROVEN_ANEW
+
+
+def may_be_bolder(policy: Policy, mode: Mode, track: Track) -> bool:
+    """Whether what was proven speaks for a bolder mode. The bot never takes it by itself."""
+    return mode in _QUIETER and track.at_least() >= policy.autonomy.suggest_at
 
 
 def _autonomy(policy: Policy, history: History, remedy: Remedy) -> Check:
@@ -376,8 +387,7 @@ def _autonomy(policy: Policy, history: History, remedy: Remedy) -> Check:
     if remedy.action in _ALWAYS_ASKS:
         return Check("autonomy", False, f"{remedy.action} is never done without a person.")
     track = history.tracks.get(rung_of(remedy), Track())
-    lowered = policy.autonomy.lower_after_revert and track.reverted_at and track.since_revert < _PROVEN_ANEW
-    if not lowered or remedy.action in _PEOPLE:
+    if not lowered(policy, track) or remedy.action in _PEOPLE:
         return Check("autonomy", True, "No proven repair of this kind was taken back here.")
     detail = (
         f"A proven {remedy.action} for this cause was taken back on {track.reverted_at:%Y-%m-%d}: a person decides."

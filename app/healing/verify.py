@@ -10,7 +10,7 @@ from app.domain.evidence import Job
 from app.domain.incident import Incident, Signal, State, allows, step
 from app.domain.knowledge import rung_of
 from app.domain.outcome import FAILED
-from app.domain.policy import Mode, Policy, mode_of
+from app.domain.policy import Policy, may_be_bolder, mode_of
 from app.domain.repair import Look, Proof, Repair, RepairState
 from app.healing.decide import climb, go_on, plan_repair, tell, want_news
 from app.healing.gather import configuration
@@ -105,14 +105,11 @@ def settle_costs(ledger: Ledger, current: Repair, seen: Mapping[str, Any]) -> No
         ledger.settle(current, amounts(spent))
 
 
-_QUIETER = frozenset({Mode.OBSERVE, Mode.PROPOSE, Mode.APPROVE})
-
-
 def suggest(ledger: Ledger, incident: Incident, current: Repair, policy: Policy) -> None:
     """Say that a bolder mode may be due, by proofs or by what people did alike: the bot never takes it by itself."""
     _, mode = mode_of(policy, incident.finding.detector, current.remedy.action)
     track = ledger.history(incident.repository_id, incident.id, incident.run_id).tracks.get(rung_of(current.remedy))
-    if mode in _QUIETER and track and track.at_least() >= policy.autonomy.suggest_at:
+    if track and may_be_bolder(policy, mode, track):
         told = {"action": current.remedy.action, "at_least": round(track.at_least(), 2), "proven": track.successes}
         ledger.note(incident.id, "suggested", told)
 
