@@ -56,6 +56,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
     processes: Annotated[int | None, typer.Option(help="Web processes; more than one needs a broker.")] = None,
+    relay: Annotated[bool, typer.Option("--relay", help="Fetch deliveries from GitHub, too, as `heal relay`.")] = False,
 ) -> None:
     """Receive webhooks and serve the dashboard; without a broker the workers run here, too."""
     from app.web.serve import serve as run
@@ -66,7 +67,55 @@ def serve(
     with _told():
         if settings.embedded and settings.web.processes > 1:
             _fail(USAGE, "several web processes need a broker: set HEAL_QUEUE__BROKER_URL, or use --processes 1")
+        if relay:
+            from app.commands.relay import beside
+
+            if settings.web.processes > 1:
+                _fail(USAGE, "--relay goes with one web process; run `heal relay` beside several")
+            beside(settings)
         run(settings, _to_people)
+
+
+@app.command("setup")
+def set_up(
+    code: Annotated[str, typer.Option(help="GitHub's code, or the whole address that it led to.")] = "",
+    form: Annotated[Path | None, typer.Option(help="Write GitHub's form here, for a browser elsewhere.")] = None,
+    open_page: Annotated[
+        bool, typer.Option("--open", help="Open the address, or GitHub's page, in a browser.")
+    ] = False,
+    github: Annotated[str, typer.Option(help="GitHub's address; none: HEAL_GITHUB__WEB_URL.")] = "",
+    organization: Annotated[str, typer.Option(help="Whose App it shall be; none: your own.")] = "",
+    name: Annotated[str, typer.Option(help="The App's name.")] = "Self-Healing MLOps Bot",
+    public_url: Annotated[str, typer.Option(help="The bot's address; none: HEAL_WEB__PUBLIC_URL.")] = "",
+    relayed: Annotated[bool, typer.Option("--relay", help="GitHub does not reach that address.")] = False,
+    extra: Annotated[list[str] | None, typer.Option(help="workflows, runners or alerts; may be repeated.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Register the App at GitHub, and show how far that has come. 0 when everything works."""
+    from app.commands.setup import exchange, look, renewed
+
+    settings = _settings()
+    with _told():
+        if form is not None:
+            _registration_form(settings, form, github, organization, name, public_url, relayed, extra or [])
+            return
+        if code:
+            typer.echo(f"{exchange(settings, code).name} is registered", err=True)
+        progress = look(settings)
+        known = bool(progress.install_url)
+        address = progress.install_url if known else renewed(settings)
+    if as_json:
+        _print_json({**progress.as_json(), "address": address})
+    else:
+        marks = {"done": "ok  ", "waiting": "    ", "trouble": "FAIL"}
+        for step in progress.steps:
+            typer.echo(f"{marks[step.state]} {step.title}: {step.detail}")
+        if not progress.done:
+            told = "Install it:" if known else "While `heal serve` runs, open this address:"
+            typer.echo(f"\n{told}\n\n  {address}\n")
+    if open_page and not progress.done:
+        typer.launch(address)
+    raise typer.Exit(0 if progress.done else NO)
 
 
 @app.command()
@@ -82,6 +131,67 @@ def worker(
 
     logs(settings)
     raise typer.Exit(run(concurrency))
+
+
+@app.command()
+def relay(
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 5.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and exit.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fetch the App's deliveries from GitHub, for machines that GitHub cannot reach. Runs beside `heal serve`."""
+    import threading
+
+    from app.commands.relay import Relay, Relayed, follow, ready
+    from app.domain.errors import HealError, Permanent
+    from app.wiring import logs
+
+    settings = _settings()
+    logs(settings)
+
+    def tell(one: Relayed) -> None:
+        if as_json:
+            typer.echo(json.dumps(_plain(one), default=str))
+            return
+        what, became = f"{one.event}.{one.action}".rstrip("."), "kept" if one.fresh else "sent again"
+        typer.echo(f"{_when(one.at)}  {what:<32} {one.repository or '-':<40} {became} ({one.guid})")
+
+    def trouble(error: HealError, wait_s: float) -> None:
+        if isinstance(error, Permanent):
+            _fail(USAGE, str(error))
+        typer.echo(f"{error}; next try in {wait_s:.0f} s", err=True)
+
+    with _told():
+        wired = ready(settings)
+        clock = wired.kit.clock
+        found = Relay(wired.app, wired.store, clock)
+        if once:
+            count = 0
+            for one in found.look():
+                tell(one)
+                count += 1
+            typer.echo(f"{count} deliveries taken over", err=True)
+            return
+        typer.echo(
+            f"Every {every:g} s GitHub is asked what it sent to the App {wired.app.slug()}; what is not known here is "
+            "kept for `heal serve` to work on. Control-C ends this; the next start goes on from here.",
+            err=True,
+        )
+        try:
+            follow(found, clock, threading.Event(), every_s=every, tell=tell, trouble=trouble)
+        except KeyboardInterrupt:
+            typer.echo("stopped", err=True)
+
+
+@app.command("sign-in-link")
+def sign_in_link() -> None:
+    """A link that signs in on this machine, once, within ten minutes. For the embedded default on loopback alone."""
+    from app.db.accounts import Accounts
+    from app.web.one_time_link import make
+
+    settings = _settings()
+    with _engine(settings) as engine:
+        typer.echo(make(Accounts(engine), settings))
 
 
 @app.command()
@@ -587,6 +697,36 @@ def simulate(
 
 
 # plumbing
+
+
+def _registration_form(
+    settings: Settings,
+    file: Path,
+    github: str,
+    organization: str,
+    name: str,
+    public_url: str,
+    relayed: bool,
+    extra: list[str],
+) -> None:
+    from app.adapters.github.manifest import Extra, Site, Wish
+    from app.commands.setup import form
+
+    public = public_url or settings.web.public_url
+    if not public:
+        _fail(USAGE, "--public-url is needed: where browsers open the bot, such as https://heal.example.com")
+    wish = Wish(
+        Site(github or settings.github.web_url),
+        public,
+        name,
+        organization,
+        relay=relayed,
+        extras=frozenset(_one_of(Extra, each) for each in extra),
+    )
+    _write(file, form(settings, wish))
+    typer.echo(
+        f"open {file} in a browser, then run `heal setup --code` with the address that GitHub leads to", err=True
+    )
 
 
 def _to_people(text: str) -> None:

@@ -14,14 +14,15 @@ from sandbox import events, present, present_work, pushes
 from sandbox.call import ApiError, Call, Route, not_found, reply
 from sandbox.catalogue import SCENARIOS
 from sandbox.gitrepo import ZERO, GitRepository
-from sandbox.state import Installation, Json, Repository, State, Token, now
+from sandbox.state import Account, Installation, Json, Repository, State, Token, now
 
 NAME = re.compile(r"\.?[A-Za-z0-9_][A-Za-z0-9_.-]*")
 LEVELS = ("admin", "write", "read", "none")
 
 
 def create_repository(call: Call) -> Response:
-    """{owner?, name, directory | files, default_branch?, message?, login?}: make it, install the App, push."""
+    """{owner?, name, directory | files, default_branch?, message?, login?, installed?}: make it, install the App, push.
+    `installed` false: without the App."""
     state, body = call.state, call.body
     owner = state.account(str(body.get("owner", state.owner.login)), "Organization")
     name, branch = call.text("name"), str(body.get("default_branch", "main"))
@@ -32,7 +33,8 @@ def create_repository(call: Call) -> Response:
     git.create(branch)
     where = Repository(next(state.ids), owner, name, branch, git, now(), now())
     state.repositories[where.full_name.lower()] = where
-    _install(state, where)
+    if body.get("installed", True):
+        _install(state, where)
     message = str(body.get("message", "Add the project"))
     _commit(call, where, branch, files, message, str(body.get("login", "maintainer")))
     return reply(present.repository(state, where), 201)
@@ -48,16 +50,28 @@ def _from_directory(folder: Path) -> dict[str, bytes]:
     }
 
 
-def _install(state: State, where: Repository) -> None:
-    found = next((i for i in state.installations.values() if i.account == where.owner), None)
+def install(call: Call) -> Response:
+    """{repo, selection?}: put the App on a repository; `selection` is from now on that of its account."""
+    where = _repository(call)
+    selection = str(call.body.get("selection", ""))
+    if selection not in ("", "all", "selected"):
+        raise ApiError(422, "selection is all or selected")
+    _install(call.state, where, selection)
+    return reply({}, 202)
+
+
+def _install(state: State, where: Repository, selection: str = "") -> None:
+    found = _installation(state, where.owner)
     if found is not None:
         found.repository_ids.add(where.id)
+        found.selection = selection or found.selection
         for value, token in list(state.tokens.items()):
             if token.installation_id == found.id:
                 state.tokens[value] = _widened(token, where.id)
-        events.repositories_added(state, found, [where])
+        events.repositories_changed(state, "added", found, [where])
         return
     made = Installation(next(state.ids), where.owner, now(), {where.id}, dict(state.app.permissions))
+    made.selection = selection or made.selection
     state.installations[made.id] = made
     events.installation(state, "created", made, [where])
 
@@ -69,10 +83,16 @@ def _widened(token: Token, repository_id: int) -> Token:
     return replace(token, repository_ids=token.repository_ids | {repository_id})
 
 
+def _installation(state: State, owner: Account) -> Installation | None:
+    return next((i for i in state.installations.values() if i.account == owner), None)
+
+
 def uninstall(call: Call) -> Response:
-    """{owner}: the App leaves this account; its tokens are worth nothing from now on."""
-    state, owner = call.state, call.state.account(call.text("owner"))
-    found = next((i for i in state.installations.values() if i.account == owner), None)
+    """{owner}: the App leaves this account; its tokens are worth nothing from now on. {repo}: this repository alone."""
+    state = call.state
+    if "repo" in call.body:
+        return _leave(state, _repository(call))
+    found = _installation(state, state.account(call.text("owner")))
     if found is None:
         raise not_found()
     del state.installations[found.id]
@@ -85,10 +105,22 @@ def uninstall(call: Call) -> Response:
     return reply({}, 202)
 
 
+def _leave(state: State, where: Repository) -> Response:
+    found = _installation(state, where.owner)
+    if found is None or where.id not in found.repository_ids:
+        raise not_found()
+    found.repository_ids.remove(where.id)
+    for value, token in list(state.tokens.items()):
+        if token.installation_id == found.id:
+            state.tokens[value] = replace(token, repository_ids=token.repository_ids - {where.id})
+    events.repositories_changed(state, "removed", found, [where])
+    return reply({}, 202)
+
+
 def grant(call: Call) -> Response:
     """{owner, permissions: {name: level}}: what the App may on this account from now on, beside what it may already."""
     state, owner = call.state, call.state.account(call.text("owner"))
-    found = next((i for i in state.installations.values() if i.account == owner), None)
+    found = _installation(state, owner)
     if found is None:
         raise not_found()
     found.permissions.update(call.body.get("permissions", {}))
@@ -234,6 +266,7 @@ def _summary(state: State, where: Repository) -> Json:
 
 ROUTES = (
     Route("POST", "/repositories", create_repository, "anyone"),
+    Route("POST", "/install", install, "anyone"),
     Route("POST", "/uninstall", uninstall, "anyone"),
     Route("POST", "/permissions", grant, "anyone"),
     Route("POST", "/commits", create_commit, "anyone"),

@@ -108,7 +108,7 @@ def create_token(call: Call) -> Response:
         "token": token.value,
         "expires_at": stamp(token.expires_at),
         "permissions": permissions,
-        "repository_selection": "selected",
+        "repository_selection": installation.selection,
     }
     if narrowed:
         shown["repositories"] = [present.repository(state, r) for r in chosen]

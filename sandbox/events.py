@@ -64,13 +64,15 @@ def installation(state: State, action: str, which: Installation, repositories: l
     send(state, "installation", body)
 
 
-def repositories_added(state: State, to: Installation, repositories: list[Repository]) -> None:
+def repositories_changed(state: State, action: str, to: Installation, repositories: list[Repository]) -> None:
+    """`action` is "added" or "removed"."""
+    shown = [present.short_repository(r) for r in repositories]
     body = {
-        "action": "added",
+        "action": action,
         "installation": present.installation(state, to),
-        "repository_selection": "selected",
-        "repositories_added": [present.short_repository(r) for r in repositories],
-        "repositories_removed": [],
+        "repository_selection": to.selection,
+        "repositories_added": shown if action == "added" else [],
+        "repositories_removed": shown if action == "removed" else [],
         "requester": None,
         "sender": present.account(state, to.account),
     }

@@ -141,7 +141,7 @@ def installation(state: State, which: Installation) -> Json:
     return {
         "id": which.id,
         "account": account(state, which.account),
-        "repository_selection": "selected",
+        "repository_selection": which.selection,
         "access_tokens_url": api(state, f"/app/installations/{which.id}/access_tokens"),
         "repositories_url": api(state, "/installation/repositories"),
         "html_url": f"{state.base_url}/organizations/{which.account.login}/settings/installations/{which.id}",

@@ -75,13 +75,14 @@ class App:
 
 @dataclass
 class Installation:
-    """The App on one account's repositories."""
+    """The App on one account's repositories. `selection` only says which: those of a test are put in one by one."""
 
     id: int
     account: Account
     created_at: datetime
     repository_ids: set[int] = field(default_factory=set)
     permissions: dict[str, str] = field(default_factory=lambda: dict(PERMISSIONS))
+    selection: str = "all"
 
 
 @dataclass(frozen=True)

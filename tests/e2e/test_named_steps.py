@@ -27,7 +27,7 @@ UNDO = ("before undo", "after undo")
 OBSERVED = ("after summarise", "after take in")  # killed at in test_signals.py
 EVERY = {
     *(*LOOP, *RERUN, *ISSUE, *UNDO, *OBSERVED),
-    *("after pull_body", "after comment", "after reply", "after config", "after news"),
+    *("after pull_body", "after comment", "after reply", "after config", "after news", "after onboarding"),
 }
 
 
@@ -172,6 +172,20 @@ def test_killed_after_the_verdict_on_a_configuration(bot: Stage) -> None:
     wait_for("annotations", lambda: [check for check in bot.checks(repository) if check.annotations])
     as_if_nothing_had_happened(bot, repository)
     assert len(bot.checks(repository)) == 1
+
+
+@pytest.mark.parametrize("step", ["claimed effect", "after onboarding"])
+def test_killed_while_it_introduces_itself(bot: Stage, step: str) -> None:
+    files = {path: text for path, text in project(BUG).items() if path != ".github/heal.yml"}
+    owner = f"chosen-{step.replace(' ', '-')}"
+    repository = bot.create("trainer", files, owner=owner, installed=False)
+    bot.settle()
+    kill_at(bot, step)
+    bot.admin("POST", "/install", {"repo": repository, "selection": "selected"})
+    died(bot, step)
+    as_if_nothing_had_happened(bot, repository)
+    (pull,) = bot.state_of(repository)["pulls"]
+    assert (pull["head"], pull["state"]) == ("heal/onboarding", "open")
 
 
 @pytest.mark.parametrize("step", ["after plan", "before apply", "after apply"])
