@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,11 +23,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.db.accounts import Accounts
 from app.db.engine import make_engine
 from app.db.reads import Entry, IncidentDetail, Reads
 from app.domain.access import EVERYTHING
 from app.domain.errors import Unreachable
 from app.domain.incident import State
+from app.settings import Queue, Settings, Web
+from app.web.one_time_link import make
 
 ROOT = Path("var/demo")
 _START_S = 60.0
@@ -55,7 +58,7 @@ def run(*, once: bool, port: int, as_json: bool) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupted))
         try:
-            github, bot_url, reads = _start(stack, out, port)
+            github, sign_in, reads = _start(stack, out, port)
             scenarios = _get(f"{github}/_sandbox/scenarios")
             rows = _watch(out, github, reads, scenarios)
             if as_json:
@@ -65,9 +68,10 @@ def run(*, once: bool, port: int, as_json: bool) -> int:
             right = sum(row.right for row in rows)
             out.print(f"\n{right} of {len(rows)} outcomes are right.", style="bold")
             if not once:
-                out.print(f"Dashboard: {bot_url}/    The stand-in for GitHub: {github}/    Ctrl-C stops both.")
-                while True:
-                    time.sleep(3600)
+                out.print(f"Dashboard: {sign_in()}", soft_wrap=True)
+                out.print("The link is good once, for ten minutes; Enter prints another.", style="dim")
+                out.print(f"The stand-in for GitHub: {github}/    Ctrl-C stops both.")
+                _more(out, sign_in)
             return 0 if right == len(rows) == len(scenarios) else 1
         except KeyboardInterrupt:
             return 0
@@ -76,12 +80,21 @@ def run(*, once: bool, port: int, as_json: bool) -> int:
             return 1
 
 
+def _more(out: Console, sign_in: Callable[[], str]) -> NoReturn:
+    """A new link for each line that is typed, until Ctrl-C."""
+    while True:
+        if not sys.stdin.isatty() or not sys.stdin.readline():
+            time.sleep(3600)
+        out.print(f"Dashboard: {sign_in()}", soft_wrap=True)
+
+
 class _NotStarted(Exception):
     """A process of the demo did not come up; the message names its log."""
 
 
-def _start(stack: contextlib.ExitStack, out: Console, port: int) -> tuple[str, str, Reads]:
-    """The stand-in, then the bot on its embedded default, each a process of its own."""
+def _start(stack: contextlib.ExitStack, out: Console, port: int) -> tuple[str, Callable[[], str], Reads]:
+    """The stand-in, then the bot on its embedded default, each a process of its own. Gives the stand-in's address, what
+    makes a link that signs in, and what the bot knows."""
     shutil.rmtree(ROOT, ignore_errors=True)
     ROOT.mkdir(parents=True)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -114,7 +127,13 @@ def _start(stack: contextlib.ExitStack, out: Console, port: int) -> tuple[str, s
     _wait_until_ready(bot, f"{bot_url}/readyz")
     engine = make_engine(database)
     stack.callback(engine.dispose)
-    return github, bot_url, Reads(engine)
+    accounts = Accounts(engine)
+    return github, lambda: make(accounts, _told(port)), Reads(engine)
+
+
+def _told(port: int) -> Settings:
+    """What the bot was told, as far as a link needs it."""
+    return Settings.model_construct(queue=Queue(broker_url=""), web=Web(host="127.0.0.1", port=port))
 
 
 _PRIVATE = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())

@@ -347,3 +347,12 @@ def test_a_token_that_cannot_be_made_is_told(
 ) -> None:
     done = heal("tokens", "create", *words)
     assert (done.exit_code, says in done.stderr) == (code, True)
+
+
+def test_a_link_that_signs_in_is_made_on_loopback_alone(heal: Heal) -> None:
+    made = heal("sign-in-link")
+    assert made.exit_code == 0, made.output
+    assert made.stdout.startswith("http://127.0.0.1:8000/sign-in/link?token=")
+    refused = heal("sign-in-link", HEAL_WEB__HOST="0.0.0.0")
+    assert refused.exit_code == 2
+    assert "HEAL_WEB__HOST" in refused.output

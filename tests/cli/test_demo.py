@@ -46,7 +46,7 @@ def test_the_demo_goes_on_serving_until_it_is_interrupted_and_leaves_nothing_beh
     try:
         line = next(line for line in demo.stdout if line.startswith("Dashboard: "))
         with urllib.request.urlopen(line.split()[1], timeout=10) as page:
-            assert b"Incidents" in page.read()
+            assert b"Sign in on this machine" in page.read()
         started = children(demo.pid)
         assert len(started) == 2
         demo.send_signal(signal.SIGINT)
