@@ -1,6 +1,7 @@
 """Choose the next rung, or say why none is climbed."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 from app.domain.budget import Unit, amounts
@@ -162,9 +163,8 @@ def go_on(ledger: Ledger, incident: Incident, remedy: Remedy, policy: Policy) ->
 _CHANGES = frozenset({"pull", "stands", "alias"})  # what an outcome names when something stands that can be taken back
 
 
-def standing(ledger: Ledger, incident: Incident) -> Repair | None:
+def standing(repairs: Sequence[Repair]) -> Repair | None:
     """The newest repair that left a change standing (a pull request, an alias, a run) and was not taken back."""
-    repairs = ledger.repairs_of(incident.id)
     undone = {repair.undoes for repair in repairs if repair.verb is Verb.UNDO}
     return next(
         (
@@ -181,7 +181,7 @@ def standing(ledger: Ledger, incident: Incident) -> Repair | None:
 
 def take_back(ledger: Ledger, incident: Incident, policy: Policy) -> Repair | None:
     """Plan to undo the repair that stands; None if there is none."""
-    target = standing(ledger, incident)
+    target = standing(ledger.repairs_of(incident.id))
     return plan_repair(ledger, incident, target.remedy, policy, undoes=target.id) if target else None
 
 

@@ -224,7 +224,7 @@ def take_up(
 def revert(ledger: Ledger, incident: Incident, place: Place, policy: Policy) -> None:
     """The merged repair did not last: offer its reverse, by the rules of `revert_repair`; ask, where they say so."""
     ledger.note(incident.id, "relapsed", {"run_id": place.run_id, "url": place.url})
-    target = standing(ledger, incident)
+    target = standing(ledger.repairs_of(incident.id))
     reason = "the cause returned after the repair was merged"
     if target is None:
         escalate(ledger, incident, reason)

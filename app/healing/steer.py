@@ -16,7 +16,7 @@ from app.domain.incident import Incident, Signal, State, allows
 from app.domain.policy import Policy, Switch, approvals_for, mute_scope, repository_scope
 from app.domain.repair import Repair, RepairState
 from app.domain.tenant import Repository
-from app.healing.decide import move, next_rung, standing, take_back, tell
+from app.healing.decide import move, next_rung, take_back, tell
 from app.healing.gather import configuration
 from app.healing.kit import Kit
 from app.ports.forge import Forge
@@ -305,7 +305,7 @@ def _mute(
     _drop(ledger, waiting)
     ledger.note(incident.id, "muted", _said(who, reason))
     if incident.state in _UNDER_WAY:
-        if standing(ledger, incident) is not None:
+        if incident.merged_at is None:
             take_back(ledger, incident, policy)
         _leave(ledger, incident)
     return turn(ledger, incident.repository_id, "mute", who, kind=incident.finding.kind, reason=reason)

@@ -101,6 +101,15 @@ def test_the_owners_language_is_written_until_the_repository_chooses_its_own() -
     assert "language" in read("{version: 1, language: tlh}").problems[0].path
 
 
+def test_of_the_numbers_of_approvals_the_higher_one_counts() -> None:
+    one, two = "{version: 1, approvals: {lower_batch_size: 1}}", "{version: 1, approvals: {lower_batch_size: 2}}"
+    assert read("version: 1").policy.approvals == {}
+    for pair in ((one, two), (two, one), (two, two)):
+        assert read(*pair).policy.approvals == {"lower_batch_size": 2}
+    assert read("{version: 1, approvals: {lower_batch_size: 3}}").problems[0].path == "approvals.lower_batch_size"
+    assert read("{version: 1, approvals: {lower_batch_sise: 2}}").problems[0].message.endswith("lower_batch_size'?")
+
+
 def test_each_language_of_the_product_can_be_chosen() -> None:
     choices = json_schema()["properties"]["language"]["enum"]
     assert choices == list(LANGUAGES)

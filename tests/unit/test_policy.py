@@ -280,6 +280,22 @@ def test_what_people_closed_twice_is_left_until_somebody_asks() -> None:
     assert answer(history=History(closed_unmerged=1)).verdict is Verdict.ACT
 
 
+def test_what_a_person_said_never_to_repair_is_left_whoever_asks() -> None:
+    muted = History(muted=Switch("mute:7:host_oom", "ada", NOW, "it is expected"))
+    for remedy in (RERUN, EDIT, ISSUE, None):
+        left = answer(remedy, history=muted, asked=True)
+        assert (left.verdict, left.exhausted) == (Verdict.LEAVE, False)
+        detail = "host_oom is never repaired here: ada said so on 2026-11-21: it is expected"
+        assert told(left, "never here").detail == detail
+
+
+def test_what_two_people_must_agree_to_is_asked_for_in_every_mode() -> None:
+    two = replace(AUTO, approvals={"lower_batch_size": 2}, origin={"approvals.lower_batch_size": "heal.yml"})
+    assert answer(policy=two).verdict is Verdict.ASK
+    assert told(answer(policy=two), "approvals").detail == "lower_batch_size needs the yes of 2 people by heal.yml."
+    assert answer(RERUN, policy=two).verdict is Verdict.ACT
+
+
 def test_one_cause_is_repaired_in_one_place() -> None:
     assert stopped_by(answer(history=History(twin=12))) == ["one cause"]
     assert "Incident 12" in answer(history=History(twin=12)).reason
