@@ -27,6 +27,7 @@ SCREENS = [
     Screen("delivery", "/deliveries/11"),
     Screen("delivery-put-aside", "/deliveries/14", picture=False),
     Screen("no-delivery-found", "/deliveries?event=zzz", picture=False),
+    Screen("simulator", "/simulator?delivery=11"),
 ]
 
 
