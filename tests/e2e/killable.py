@@ -26,7 +26,8 @@ from app.adapters.github.client import Client
 from app.healing.pump import Pump
 from app.ports.plugins import Action
 from app.settings import Settings
-from app.web.serve import serve
+from app.web.app import create
+from app.web.serve import _run_here
 from app.wiring import Wired, logs, wire
 
 PR_SET_PDEATHSIG = 1
@@ -120,7 +121,7 @@ def run_serve(order: Path) -> None:
     passing = killer(order)
     wired = wire(settings, passing=passing)
     watch_writes(wired, passing)
-    serve(wired)
+    _run_here(lambda: create(wired), settings.web, wired.engine.dispose)
 
 
 def run_work(order: Path) -> None:
