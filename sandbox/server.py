@@ -20,7 +20,7 @@ from granian.constants import Interfaces
 from granian.server.embed import Server
 from starlette.applications import Starlette
 
-from sandbox import deliver, githttp, index, manifest, pages, web
+from sandbox import deliver, githttp, index, manifest, oauth, pages, web
 from sandbox.state import App, Hook, State
 
 HOST = "127.0.0.1"
@@ -53,6 +53,7 @@ class Sandbox:
             *web.routes(self.state),
             *githttp.routes(self.state),
             *manifest.routes(self.state),
+            *oauth.routes(self.state),
             *pages.routes(self.state),
         ]
         self._app = Starlette(routes=routes)

@@ -326,6 +326,7 @@ class State:
         self.hook = hook
         self.hook_id = next(self.ids)
         self.conversions: dict[str, tuple[datetime, Json]] = {}
+        self.codes: dict[str, tuple[datetime, Json]] = {}
         self.faults = Faults()
         self.accounts: dict[str, Account] = {}
         self.owner = self.account(owner, "Organization")

@@ -10,13 +10,25 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route as HttpRoute
 
-from sandbox import api_actions, api_admin, api_app, api_checks, api_git, api_issues, api_pulls, api_repos, manifest
+from sandbox import (
+    api_actions,
+    api_admin,
+    api_app,
+    api_checks,
+    api_git,
+    api_issues,
+    api_pulls,
+    api_repos,
+    manifest,
+    oauth,
+)
 from sandbox.call import ApiError, Call, Identity, Route, authorize, identify, not_found, parse_body
 from sandbox.state import State, now
 
 # Order matters where one path is a longer form of another.
 API = (
     *api_app.ROUTES,
+    *oauth.ROUTES,
     *api_actions.ROUTES,
     *api_checks.ROUTES,
     *api_issues.ROUTES,
@@ -38,7 +50,7 @@ def routes(state: State) -> list[HttpRoute]:
 
     return [
         *(_http_route(state, PREFIX, route) for route in API),
-        *(_http_route(state, "/_sandbox", route) for route in api_admin.ROUTES),
+        *(_http_route(state, "/_sandbox", route) for route in (*api_admin.ROUTES, *oauth.ADMIN)),
         HttpRoute("/_blobs/{key}", lambda request: _blob(state, request)),
         HttpRoute(f"{PREFIX}/{{rest:path}}", unknown, methods=["GET", *WRITES]),
     ]
