@@ -48,6 +48,7 @@ def simulate(site: TestClient, *, status: int = 200, files: Any = None, **given:
 def test_a_pasted_delivery_with_a_log_shows_the_finding_the_verdict_and_the_rules(site: TestClient) -> None:
     page = simulate(site, source="pasted", config=AUTO)
     assert "workflow_run.failed of CI on main, attempt 1" in page
+    assert 'id="told"' not in page
     assert "network_transient" in page
     assert "Connection reset by peer" in page
     assert "It would act by itself: rerun_failed_jobs" in page

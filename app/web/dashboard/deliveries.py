@@ -101,7 +101,7 @@ def routes(desk: Desk) -> list[Guarded]:
             detail=found,
             line=found.line,
             followed=reads.followed(visit.sight, found),
-            headers=headers_of(found.headers),
+            sent=headers_of(found.headers) if operates else {},
             body=body,
             operates=operates,
             replayable=operates and found.kept and found.line.state is not DeliveryState.READY,
