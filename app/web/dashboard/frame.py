@@ -216,6 +216,7 @@ def _spoken(words: Words) -> dict[str, Any]:
         "date": words.date,
         "absolute": words.moment,
         "duration": words.duration,
+        "retell": lambda text: words.catalog.retell(str(text or "")),  # prose that the bot wrote down in English
     }
 
 
