@@ -125,6 +125,7 @@ def add_incident(
     *,
     kind: str = "gpu_oom",
     repository: str = "acme/vision",
+    repository_id: int = 7,
     branch: str = "main",
     ago: timedelta = timedelta(minutes=40),
     heal_s: float | None = None,
@@ -136,7 +137,7 @@ def add_incident(
     opened_at = NOW - ago
     connection.execute(
         insert(IncidentRow).values(
-            id=number, repository_id=7, installation_id=1, repository=repository,
+            id=number, repository_id=repository_id, installation_id=1, repository=repository,
             branch=branch, fingerprint=f"{number:016x}", kind=kind, severity="high", detector="pipeline_failure",
             summary=summary, finding=finding_to_json(finding(kind, summary, lines=lines)), head_sha="5f3a9c1e" * 5,
             run_id=9000 + number, attempt=1, workflow_path=".github/workflows/train.yml",
@@ -167,7 +168,14 @@ def note(
     delivery: int | None = None,
 ) -> None:
     connection.execute(
-        insert(TimelineRow).values(incident_id=number, at=at, kind=kind, data=data, delivery_id=delivery)
+        insert(TimelineRow).values(
+            incident_id=number,
+            at=at,
+            kind=kind,
+            data=data,
+            delivery_id=delivery,
+            actor=str(data.get("by", "")).lower(),
+        )
     )
 
 
@@ -180,6 +188,18 @@ def add_delivery(connection: Connection, guid: str = GUID, *, state: str = "done
         )
     )  # fmt: skip
     return int(connection.scalars(select(DeliveryRow.id).where(DeliveryRow.guid == guid)).one())
+
+
+def add_repair(
+    connection: Connection, number: int, action: str, *, state: str = "proven", plan: dict[str, Any] | None = None
+) -> None:
+    connection.execute(
+        insert(RepairRow).values(
+            incident_id=number, repository_id=7, effect_key=f"repair-{number}-{uuid.uuid4()}", action=action,
+            remedy={"action": action, "params": {}}, rung=0, verb="apply", state=state, approved_by="", intent={},
+            plan=plan, proof={}, intended_at=NOW, proof_s=60, watch_s=60, mailbox="1", due_at=None,
+        )
+    )  # fmt: skip
 
 
 def add_gate(connection: Connection, number: int, report: dict[str, Any], *, refusal: str = "") -> None:

@@ -1,7 +1,7 @@
 """Rows for the dashboard and the API. It only reads, and each method makes a fixed number of queries."""
 
 from app.db.reads.deliveries import DeliveryLine, DeliveryPage, DeliveryReads
-from app.db.reads.incidents import TIMELINE, Entry, IncidentDetail, IncidentLine, IncidentPage, IncidentReads
+from app.db.reads.incidents import TIMELINE, Entry, IncidentDetail, IncidentLine, IncidentPage, IncidentReads, Tally
 from app.db.reads.reader import PAGE
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "IncidentLine",
     "IncidentPage",
     "Reads",
+    "Tally",
 ]
 
 

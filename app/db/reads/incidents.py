@@ -1,27 +1,28 @@
 """Incidents for the dashboard and the API."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import Connection, and_, case, func, select
 
 from app.db.codec import finding_from_json
 from app.db.engine import reading
 from app.db.models import SqlModels
 from app.db.reads.reader import PAGE, AnyRow, Reader
-from app.db.sight import seen
+from app.db.reads.sought import COUNTED, LOOKED_AT, Sought, sought
 from app.db.tables import DeliveryRow, IncidentRow, RepairRow, TimelineRow
 from app.domain.access import Sight
 from app.domain.evidence import Observed
 from app.domain.finding import Finding
-from app.domain.incident import State
+from app.domain.incident import ACTIVE, State
 from app.domain.model import Role
+from app.domain.search import Search
 
 TIMELINE = 500
 _REPAIRS = 50
-_WORDS = 8  # of a search; more would only make it slow
+_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,9 @@ class IncidentLine:
     opened_at: datetime
     updated_at: datetime
     healed_at: datetime | None
+    detector: str
+    repository_id: int
+    installation_id: int
 
     @property
     def heal_s(self) -> float | None:
@@ -55,10 +59,25 @@ class IncidentLine:
 
 @dataclass(frozen=True, slots=True)
 class IncidentPage:
-    """Newest first. `older` is the `before` of the next page, None on the last one."""
+    """Newest first. `older` is the `before` of the next page, `newer` the `after` of the one before, None where there
+    is none. `ahead` is how many newer ones match, None for very many, and where they would have to be looked at.
+
+    `further`: not everything has been looked at; what is older than `older` (with `after`: newer than `newer`) may
+    match, too."""
 
     lines: tuple[IncidentLine, ...]
     older: int | None
+    newer: int | None = None
+    ahead: int | None = 0
+    further: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Incidents by state, a state without any left out; of those in `least` there may be more."""
+
+    counts: Mapping[State, int]
+    least: frozenset[State]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +123,9 @@ _INCIDENT = (
     IncidentRow.opened_at,
     IncidentRow.updated_at,
     IncidentRow.healed_at,
+    IncidentRow.detector,
+    IncidentRow.repository_id,
+    IncidentRow.installation_id,
 )
 
 
@@ -112,24 +134,44 @@ class IncidentReads(Reader):
         self,
         sight: Sight,
         states: Collection[State] = (),
-        query: str = "",
+        search: Search | str = "",
         before: int | None = None,
         limit: int = PAGE,
+        *,
+        after: int | None = None,
     ) -> IncidentPage:
-        """Incidents in one of `states` (all when empty) that match every word of `query`, older than id `before`.
+        """Incidents in one of `states` (all when empty) that a search finds, older than id `before`, or just newer
+        than `after`."""
+        wanted = sought(sight, states, search)
+        if wanted is None:
+            return IncidentPage((), None)
+        with self._listing() as connection:
+            rows, edge = _found(connection, wanted, limit, before, after)
+            lines = tuple(_incident_line(row) for row in rows[:limit])
+            more = len(rows) > limit
+            further = edge is not None and not more
+            onwards = lines[-1].id if more else edge
+            if after is not None:
+                lines = lines[::-1]
+                ahead = _ahead(connection, wanted, lines[0].id) if lines else None
+                return IncidentPage(lines, lines[-1].id if lines else after + 1, onwards, ahead, further)
+            if before is None:
+                return IncidentPage(lines, onwards, further=further)
+            newest = lines[0].id if lines else before - 1
+            ahead = _ahead(connection, wanted, newest)
+            return IncidentPage(lines, onwards, newest if ahead != 0 else None, ahead, further)
 
-        `repo:` and `kind:` look at that column alone; any other word may stand in repository, kind or summary.
-        """
-        wanted = select(*_INCIDENT).where(seen(sight, IncidentRow)).order_by(IncidentRow.id.desc()).limit(limit + 1)
-        if states:
-            wanted = wanted.where(IncidentRow.state.in_([state.value for state in states]))
-        for word in query.split()[:_WORDS]:
-            wanted = wanted.where(_matches(word))
-        if before is not None:
-            wanted = wanted.where(IncidentRow.id < before)
-        rows = self._rows(wanted)
-        lines = tuple(_incident_line(row) for row in rows[:limit])
-        return IncidentPage(lines, lines[-1].id if len(rows) > limit else None)
+    def every_incident(
+        self, sight: Sight, states: Collection[State] = (), search: Search | str = ""
+    ) -> Iterator[IncidentLine]:
+        """All that a search finds, newest first, read page by page."""
+        before: int | None = None
+        while True:
+            page = self.incidents(sight, states, search, before, _AT_ONCE)
+            yield from page.lines
+            if page.older is None:
+                return
+            before = page.older
 
     def report(self, incident_id: int, kinds: Collection[str]) -> Mapping[str, Any] | None:
         """The report of one of these kinds that the newest repair with one was planned on, or ended with."""
@@ -140,11 +182,23 @@ class IncidentReads(Reader):
                     return told
         return None
 
-    def counts(self, sight: Sight) -> dict[State, int]:
-        """How many incidents are in each state; a state without any is left out."""
-        counted = select(IncidentRow.state, func.count()).where(seen(sight, IncidentRow)).group_by(IncidentRow.state)
-        rows = self._rows(counted)
-        return {State(state): count for state, count in rows}
+    def tally(self, sight: Sight, search: Search | str = "") -> Tally:
+        """How many incidents a search finds in each state."""
+        wanted, busy = sought(sight, (), search), sought(sight, ACTIVE, search)
+        if wanted is None:
+            return Tally({}, frozenset())
+        with self._listing() as connection:
+            counted, whole = _tally(connection, wanted, COUNTED)
+            least = frozenset() if whole else frozenset(State)
+            if busy is not None and not whole:
+                exactly, whole = _tally(connection, busy, LOOKED_AT)
+                counted = {state: number for state, number in counted.items() if state not in ACTIVE} | exactly
+                least = least - ACTIVE if whole else least
+        return Tally(counted, least)
+
+    def counts(self, sight: Sight, search: Search | str = "") -> Mapping[State, int]:
+        """The same, at least. A state without any is left out."""
+        return self.tally(sight, search).counts
 
     def incident(self, incident_id: int) -> IncidentDetail | None:
         columns = (IncidentRow.finding, IncidentRow.fingerprint, IncidentRow.merged_at, IncidentRow.watch_until)
@@ -195,13 +249,49 @@ class IncidentReads(Reader):
             return connection.scalar(select(func.max(TimelineRow.id))) or 0
 
 
-def _matches(word: str) -> ColumnElement[bool]:
-    qualifier, colon, value = word.partition(":")
-    column = {"repo": IncidentRow.repository, "kind": IncidentRow.kind}.get(qualifier.lower())
-    if colon and column is not None:
-        return column.icontains(value, autoescape=True)
-    columns = (IncidentRow.repository, IncidentRow.kind, IncidentRow.summary)
-    return or_(*(column.icontains(word, autoescape=True) for column in columns))
+def _found(
+    connection: Connection, wanted: Sought, limit: int, before: int | None, after: int | None
+) -> tuple[Sequence[AnyRow], int | None]:
+    """Up to `limit` + 1 rows on from there, and the id at which the looking has ended, None when all were seen."""
+    row = IncidentRow
+    order = row.id.desc() if after is None else row.id.asc()
+    where = list(wanted.by_index)
+    if after is not None:
+        where.append(row.id > after)
+    elif before is not None:
+        where.append(row.id < before)
+    edge: int | None = None
+    if wanted.by_look:
+        last = select(row.id).where(*where).order_by(order).offset(LOOKED_AT - 1).limit(1)
+        edge = connection.scalar(last)
+    if edge is not None:
+        where.append(row.id >= edge if after is None else row.id <= edge)
+    found = select(*_INCIDENT).where(*where, *wanted.by_look).order_by(order).limit(limit + 1)
+    return connection.execute(found).all(), edge
+
+
+def _ahead(connection: Connection, wanted: Sought, newest: int) -> int | None:
+    if wanted.by_look:
+        return None
+    row = IncidentRow
+    newer = select(row.id).where(*wanted.by_index, row.id > newest).order_by(row.id).limit(COUNTED)
+    counted = connection.scalar(select(func.count()).select_from(newer.subquery())) or 0
+    return counted if counted < COUNTED else None
+
+
+def _tally(connection: Connection, wanted: Sought, most: int) -> tuple[dict[State, int], bool]:
+    """By state among the newest `most`, and whether these are all."""
+    row = IncidentRow
+    most = min(most, LOOKED_AT) if wanted.by_look else most
+    newest = select(row.id, row.state).where(*wanted.by_index).order_by(row.id.desc()).limit(most).subquery()
+    number = func.count().label("number")
+    looked = select(newest.c.state, number).group_by(newest.c.state)
+    if wanted.by_look:
+        fits = case((and_(*wanted.by_look), row.state), else_="").label("state")
+        looked = select(fits, number).join(newest, newest.c.id == row.id).group_by(fits)
+    numbers = {each.state: each.number for each in connection.execute(looked)}
+    whole = sum(numbers.values()) < most
+    return {State(state): number for state, number in numbers.items() if state}, whole
 
 
 def _incident_line(row: AnyRow) -> IncidentLine:
