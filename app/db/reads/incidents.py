@@ -82,13 +82,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the timeline, with the GUID of the delivery that caused it where one did and it is still kept."""
+    """A line of the timeline, with the delivery that caused it (its number and GUID) where one did and it is still
+    kept."""
 
     id: int
     at: datetime
     kind: str
     data: Mapping[str, Any]
     guid: str
+    delivery_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,10 @@ class IncidentReads(Reader):
     def incident(self, incident_id: int) -> IncidentDetail | None:
         columns = (IncidentRow.finding, IncidentRow.fingerprint, IncidentRow.merged_at, IncidentRow.watch_until)
         story = (
-            select(TimelineRow.id, TimelineRow.at, TimelineRow.kind, TimelineRow.data, DeliveryRow.guid)
+            select(
+                *(TimelineRow.id, TimelineRow.at, TimelineRow.kind, TimelineRow.data),
+                *(DeliveryRow.guid, DeliveryRow.id.label("delivery_id")),
+            )
             .outerjoin(DeliveryRow, DeliveryRow.id == TimelineRow.delivery_id)
             .where(TimelineRow.incident_id == incident_id)
             .order_by(TimelineRow.id.desc())
@@ -221,7 +226,7 @@ class IncidentReads(Reader):
             merged_at=row.merged_at,
             watch_until=row.watch_until,
             timeline=tuple(
-                Entry(entry.id, entry.at, entry.kind, entry.data, entry.guid or "")
+                Entry(entry.id, entry.at, entry.kind, entry.data, entry.guid or "", entry.delivery_id)
                 for entry in reversed(entries[:TIMELINE])
             ),
             earlier=len(entries) > TIMELINE,
