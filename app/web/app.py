@@ -20,6 +20,9 @@ from app.settings import Settings
 from app.web import health
 from app.web.api import routes as api
 from app.web.api.door import Door
+from app.web.api.v1.app import PREFIX
+from app.web.api.v1.app import api as programs
+from app.web.api.v1.machines import machines_of
 from app.web.dashboard.frame import Desk, Frame
 from app.web.dashboard.live import Changes
 from app.web.dashboard.pages import dashboard
@@ -30,6 +33,8 @@ from app.web.setup import installed
 from app.web.signing_in import cookies_of
 from app.web.webhook import webhook_route
 from app.wiring import Wired, embedded_workers, logs, wire
+
+RELEASE = version("self-healing-mlops-bot")
 
 
 class Site:
@@ -81,13 +86,15 @@ def create(wired: Wired | None = None) -> Site:
     rest.router.routes.extend(health.routes(wired.engine, wired.bell, working))
     rest.router.routes.extend(api.routes(Door(intake, Tokens(wired.engine, wired.store.secret), settings.api), reads))
     rest.router.routes.append(Route("/setup/installed", installed))
-    desk = desk_of(wired, changes)
-    rest.mount("/", named(settings, dashboard(desk, guard_of(wired))))
+    machines = machines_of(wired)
+    desk, guard = desk_of(wired, changes), guard_of(wired, (machines.identify,))
+    rest.mount(PREFIX, named(settings, programs(desk, guard, machines, RELEASE)))
+    rest.mount("/", named(settings, dashboard(desk, guard)))
     return Site(route, rest, changes.close)
 
 
 def desk_of(wired: Wired, changes: Changes) -> Desk:
-    frame = Frame(wired.settings.github.web_url, version("self-healing-mlops-bot"))
+    frame = Frame(wired.settings.github.web_url, RELEASE)
     return Desk(wired.engine, wired.kit, wired.settings, frame, changes, wired)
 
 

@@ -89,8 +89,18 @@ def test_metrics_count_what_is_kept(client: TestClient) -> None:
     assert 'heal_deliveries{state="ready"} 1.0' in client.get("/metrics").text
 
 
-def test_the_dashboard_is_served_on_loopback_with_a_strict_policy(client: TestClient) -> None:
-    page = client.get("/")
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_nobody_sees_anything_before_they_have_signed_in(database_url: str, key_file: Path, host: str) -> None:
+    with TestClient(create(wired(database_url, key_file, host=host)), base_url="http://127.0.0.1") as client:
+        assert client.get("/").status_code == 401
+        away = client.get("/?q=x", headers={"Accept": "text/html"}, follow_redirects=False)
+        assert (away.status_code, away.headers["location"]) == (303, "/sign-in?onwards=%2F%3Fq%3Dx")
+        assert client.get("/api/v1/incidents").status_code == 401
+        assert client.get("/livez").status_code == 200
+
+
+def test_the_sign_in_comes_with_a_strict_policy(client: TestClient) -> None:
+    page = client.get("/sign-in")
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -105,12 +115,6 @@ def test_an_unknown_page_is_a_page(client: TestClient) -> None:
     answer = client.get("/nowhere")
     assert answer.status_code == 404
     assert "<html" in answer.text
-
-
-def test_the_dashboard_is_not_served_to_the_network(database_url: str, key_file: Path) -> None:
-    with TestClient(create(wired(database_url, key_file, host="0.0.0.0"))) as client:
-        assert client.get("/").status_code == 404
-        assert client.get("/livez").status_code == 200
 
 
 def test_a_database_that_is_away_is_not_ready_and_says_what_to_do(key_file: Path) -> None:

@@ -1,6 +1,5 @@
 """The application behind `/api/v1`, and its description."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -9,9 +8,9 @@ from fastapi.routing import APIRoute
 from app.db.answers import Answers
 from app.web.api.v1 import auth, deliveries, incidents, me
 from app.web.api.v1.machines import Machines
-from app.web.api.v1.needs import HANDLERS, Problem, Route, rule_of
+from app.web.api.v1.needs import HANDLERS, Problem, Route
 from app.web.dashboard.frame import Desk
-from app.web.guard import Guard, Of
+from app.web.guard import ANYBODY, Guard
 
 PREFIX = "/api/v1"
 PARTS = (me, auth, incidents, deliveries)
@@ -21,9 +20,11 @@ was exchanged for one. Errors are `application/problem+json` (RFC 9457). Lists a
 `ETag`; a write with an `Idempotency-Key` is done once, however often it is sent.
 """
 _PROBLEMS = {
+    400: "What was sent cannot be understood.",
     401: "Nobody is signed in, or the token is not in force.",
     403: "The role or the scope does not cover it.",
     404: "There is no such thing, or it is not for you to see.",
+    409: "It cannot be done as things stand now; the detail says why.",
     422: "Something that was sent is not as described.",
     429: "Too many requests; `Retry-After` says when to come again.",
     503: "The database or GitHub does not answer; try again.",
@@ -48,16 +49,18 @@ def api(desk: Desk, guard: Guard, machines: Machines, version: str) -> FastAPI:
     )
     site.state.guard = guard
     site.state.answers = Answers(desk.engine)
+    site.state.endpoints = []
     for part in PARTS:
         router = APIRouter(route_class=Route, tags=[part.TAG])
         part.add(router, desk, machines)
-        site.include_router(router)
+        site.state.endpoints += [route for route in router.routes if isinstance(route, APIRoute)]
     _describe(site)
+    site.router.routes.extend(site.state.endpoints)
     return site
 
 
 def endpoints(site: FastAPI) -> list[APIRoute]:
-    return [route for route in site.routes if isinstance(route, APIRoute)]
+    return list(site.state.endpoints)
 
 
 def _name(route: APIRoute) -> str:
@@ -65,14 +68,13 @@ def _name(route: APIRoute) -> str:
 
 
 def _describe(site: FastAPI) -> None:
-    """Say of each endpoint which problems it may answer with, and whom it lets in."""
+    """Say of each endpoint which problems it may answer with."""
     for route in endpoints(site):
-        rule = rule_of(route)
-        wanted: Sequence[int] = (422, 429, 503)
-        if rule is not None and rule.of is not Of.ANYBODY:
-            wanted = (401, 403, 404, *wanted)
-        for status in wanted:
-            route.responses.setdefault(status, {"description": _PROBLEMS[status]})
+        if rule_of(route) == ANYBODY:
+            route.openapi_extra = {"security": []}
+        for status, told in _PROBLEMS.items():
+            if status != 409 or "POST" in route.methods:
+                route.responses.setdefault(status, {"description": told})
     build = site.openapi
 
     def openapi() -> dict[str, Any]:

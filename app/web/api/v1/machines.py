@@ -1,23 +1,33 @@
 """Who a bearer token is: an API token, or an access token that was exchanged for one."""
 
+from collections.abc import Callable
+from functools import cached_property, partial
+
 from starlette.requests import Request
 
 from app.db.accounts import Accounts
 from app.db.refresh import RefreshTokens
 from app.db.tokens import PREFIX, Tokens
-from app.domain.access import Role, Scope, Sight, Token
+from app.domain.access import EVERYTHING, Account, Role, Scope, Sight, Token
 from app.security.access_tokens import AccessTokens
 from app.web.guard import Identity
+from app.wiring import Wired
 
 _ROLES = ((Scope.ADMIN, Role.ADMIN), (Scope.OPERATE, Role.OPERATOR), (Scope.READ, Role.VIEWER))
 
 
 class Machines:
-    def __init__(self, tokens: Tokens, access: AccessTokens, refresh: RefreshTokens, accounts: Accounts) -> None:
+    """`seed` gives what signs access tokens, once it is needed."""
+
+    def __init__(self, tokens: Tokens, seed: Callable[[], bytes], refresh: RefreshTokens, accounts: Accounts) -> None:
         self.tokens = tokens
-        self.access = access
         self.refresh = refresh
+        self._seed = seed
         self._accounts = accounts
+
+    @cached_property
+    def access(self) -> AccessTokens:
+        return AccessTokens(self._seed())
 
     def identify(self, request: Request) -> Identity | None:
         kind, _, text = request.headers.get("authorization", "").partition(" ")
@@ -31,9 +41,7 @@ class Machines:
         if token.account_id is not None and maker is None:
             return None
         name = f"token {token.name or token.id}"
-        return (
-            None if sight is None else Identity(None, sight, f"token {token.name or token.id}", token=token, most=role)
-        )
+        return Identity(maker, sight_of(token, maker), name, token=token, most=role)
 
     def token_of(self, text: str) -> Token | None:
         """The API token behind either kind, if it is in force."""
@@ -44,19 +52,26 @@ class Machines:
             return None
         return self.tokens.in_force(access.token_id)
 
-    def _sight(self, token: Token) -> Sight | None:
-        """What it is good for, and never more than whoever made it may see now."""
-        repository_id = token.repository.id if token.repository is not None else None
-        installation_id = token.installation_id
-        maker = None if token.account_id is None else self._accounts.account(token.account_id)
-        if token.account_id is not None and maker is None:
-            return None
-        account_id = maker.id if maker is not None and not maker.operator else None
-        if repository_id is None and installation_id is None and account_id is None:
-            return Sight(everything=True)
-        return Sight(account_id=account_id, installation_id=installation_id, repository_id=repository_id)
+
+def sight_of(token: Token, maker: Account | None) -> Sight:
+    """What it is good for, and never more than whoever made it may see now."""
+    repository_id = token.repository.id if token.repository is not None else None
+    account_id = maker.id if maker is not None and not maker.operator else None
+    if repository_id is None and token.installation_id is None and account_id is None:
+        return EVERYTHING
+    return Sight(account_id=account_id, installation_id=token.installation_id, repository_id=repository_id)
 
 
 def role_of(token: Token) -> Role | None:
     """The most that its scopes allow; None for one that may only send."""
     return next((role for scope, role in _ROLES if token.may(scope)), None)
+
+
+def machines_of(wired: Wired) -> Machines:
+    secret = wired.store.secret
+    return Machines(
+        Tokens(wired.engine, secret),
+        partial(secret, "access tokens"),
+        RefreshTokens(wired.engine),
+        Accounts(wired.engine),
+    )

@@ -19,7 +19,7 @@ from app.db.answers import Answers
 from app.domain.access import Role
 from app.domain.errors import Malformed, NotInstalled, Transient
 from app.web.answer import PROBLEM, problem
-from app.web.guard import ANYBODY, BOT, LISTS, SAFE, Guard, Identity, Of, Rule, SignInFirst, Visit
+from app.web.guard import ANYBODY, BOT, LISTS, SAFE, Guard, Of, Rule, SignInFirst, Visit
 
 T = TypeVar("T")
 MOST_KEY = 255
@@ -66,7 +66,7 @@ class Needs:
     async def __call__(self, request: Request) -> Visit:
         guard: Guard = request.app.state.guard
         try:
-            return await guard.admit(request, self.rule)
+            return await guard.admit(request, self.rule, for_programs=True)
         except SignInFirst:
             raise HTTPException(401, "Sign in first.", {"WWW-Authenticate": "Bearer"}) from None
 
@@ -161,7 +161,7 @@ async def _once(request: Request, key: str, answer: Callable[[Request], Awaitabl
         return await answer(request)
     body = await request.body()
     sent = hashlib.sha256(f"{request.method} {request.url.path}?{request.url.query}\n".encode() + body).hexdigest()
-    principal = principal_of(who)
+    principal = who.principal
     known = await run_sync(answers.begin, principal, key, sent)
     if known is not None:
         if known.request != sent:
@@ -180,13 +180,6 @@ async def _once(request: Request, key: str, answer: Callable[[Request], Awaitabl
     finally:
         if not done:
             await run_sync(answers.forget, principal, key)
-
-
-def principal_of(who: Identity) -> str:
-    """Whose key it is: one token cannot ask for another's answers."""
-    if who.token is not None:
-        return f"token {who.token.id}"
-    return f"account {who.account.id}" if who.account is not None else who.name
 
 
 def _media(status: int) -> str:
