@@ -13,7 +13,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, String, bindparam, cast, delete, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    String,
+    bindparam,
+    cast,
+    delete,
+    exists,
+    literal,
+    or_,
+    select,
+    update,
+)
 
 from app.db.audit import Act, add
 from app.db.codec import finding_to_json
@@ -29,6 +42,7 @@ from app.db.tables import (
     ModelRow,
     RefreshRow,
     RepairRow,
+    RepositoryRow,
     SeriesRow,
     ShelfRow,
     SpendingRow,
@@ -45,6 +59,7 @@ from app.domain.policy import MUTE, repository_scope
 ERASED = "erased"
 WHY = "erased: the App was removed"
 BATCH = 200  # rows in one transaction
+ABSENT_S = 90 * 24 * 3600.0  # without access for so long: suspended and forgotten, or nobody told us of the removal
 
 _MARK = "erase:"
 _AT_ONCE = 500
@@ -78,11 +93,21 @@ def want_erased(connection: Connection, what: str, ids: Sequence[int]) -> None:
         connection.execute(theirs.values(fingerprint=literal(f"{ERASED}:") + cast(IncidentRow.id, String)))
 
 
+def want_absent_erased(connection: Connection) -> None:
+    row = RepositoryRow
+    left = exists().where(IncidentRow.repository_id == row.id, ~_gone())
+    absent = select(row.id).where(row.removed_at < db_now(-ABSENT_S), left)
+    want_erased(connection, "repository", list(connection.scalars(absent.limit(_AT_ONCE))))
+
+
 def _gone() -> ColumnElement[bool]:
     return IncidentRow.fingerprint.startswith(f"{ERASED}:", autoescape=True)
 
 
 def erase(engine: Engine, repositories: Collection[int] | None, batches: int) -> Mapping[str, int]:
+    if repositories is None:
+        with writing(engine) as connection:
+            want_absent_erased(connection)
     counts: Counter[str] = Counter()
     for removal in list(_wanted(engine, repositories)):
         gone: Counter[str] = Counter()

@@ -24,6 +24,7 @@ from app.db.tables import (
     ModelRow,
     RefreshRow,
     RepairRow,
+    RepositoryRow,
     SpendingRow,
     TimelineRow,
     TokenRow,
@@ -197,6 +198,17 @@ def test_suspended_is_not_removed(store: SqlStore, engine: Engine) -> None:
         ledger.forget_installation(3)
     assert store.erase() == {}
     assert set(traces(engine)) == before
+
+
+def test_who_is_away_for_long_without_a_word_is_erased_once(store: SqlStore, engine: Engine) -> None:
+    fill(store, engine)
+    with store.begin() as ledger:
+        ledger.forget_installation(3)
+    for away_s, erased in ((erasing.ABSENT_S - 60, 0), (erasing.ABSENT_S + 60, 1), (erasing.ABSENT_S + 120, 0)):
+        with writing(engine) as connection:
+            connection.execute(update(RepositoryRow).values(removed_at=db_now(-away_s)))
+        assert store.erase().get("incidents", 0) == erased
+    assert traces(engine) == []
 
 
 def test_it_is_done_in_small_steps_and_goes_on_where_it_was(
