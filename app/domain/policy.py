@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from app.domain.budget import PERIOD_S, Amounts, Spent, Unit
 from app.domain.finding import Finding, Remedy
+from app.domain.freeze import Freeze, in_force
 from app.domain.knowledge import Track, rung_of
 from app.domain.model import ModelRules, Query
 from app.domain.signature import TeamSignature
@@ -104,6 +105,7 @@ class Policy:
     playbooks: Mapping[str, tuple[Remedy, ...]] = field(default_factory=dict)
     autonomy: Autonomy = field(default_factory=Autonomy)
     notify: tuple[Route, ...] = ()
+    freeze: tuple[Freeze, ...] = ()
     language: str = "en"
     approvals: Mapping[str, int] = field(default_factory=dict)
     origin: Mapping[str, str] = field(default_factory=dict)
@@ -287,11 +289,20 @@ def decide(
         _workflow_files(policy, remedy),
         _autonomy(policy, history, remedy),
         _several(policy, remedy),
+        _freeze(policy, now, remedy, asked),
     ]
     doubtful = [check for check in consent if not check.passed]
     verdict = Verdict.ASK if doubtful else Verdict.ACT
     reason = doubtful[0].detail if doubtful else "Every rule allows it."
     return Decision(verdict, reason, mode, remedy, (*trace, *consent))
+
+
+def _freeze(policy: Policy, now: datetime, remedy: Remedy, asked: bool) -> Check:
+    """In times that heal.yml names a person is asked first."""
+    found = None if asked or remedy.action in _PEOPLE else in_force(policy.freeze, now)
+    if found is None:
+        return Check("freeze", True, "No freeze is in force.")
+    return Check("freeze", False, f"The freeze {found[0].name} is in force: a person decides.", found[1])
 
 
 def _app_switch(history: History) -> Check:

@@ -33,6 +33,8 @@ from app.domain.knowledge import rung_of
 from app.domain.model import ModelRules
 from app.domain.policy import CONFIG_PATH, Autonomy, Limits, Mode, Policy, min_mode
 from app.healing.durations import Duration, spoken
+from app.healing.freeze_section import MOST_FREEZES, FreezeSection
+from app.healing.freeze_section import told as freeze_told
 from app.healing.models_section import ModelName, ModelSection, SignalsSection, promotion, section_at
 from app.healing.playbooks_section import (
     MOST_PLAYBOOKS,
@@ -182,6 +184,8 @@ class HealFile(_Section):
     autonomy: AutonomySection = AutonomySection()
     notify: tuple[RouteSection, ...] = Field(default=(), max_length=MOST_ROUTES)
     """Who is told what, where. The lists of the owner and of the repository add up."""
+    freeze: tuple[FreezeSection, ...] = Field(default=(), max_length=MOST_FREEZES)
+    """Times in which nothing is done without a person. The lists of the owner and of the repository add up."""
     language: Literal["en", "es", "fr", "de", "ja", "zh"] | None = None
     """The language of check runs, comments, pull requests, issues and news."""
     approvals: dict[str, Annotated[int, Field(ge=1, le=2)]] = Field(default_factory=dict)
@@ -284,6 +288,7 @@ def explain(configured: Configured) -> list[tuple[str, str, str]]:
         *((f"playbooks.{cause}", ladder_told(ladder)) for cause, ladder in sorted(policy.playbooks.items())),
         *((f"approvals.{action}", str(number)) for action, number in sorted(policy.approvals.items())),
         ("language", policy.language),
+        *(("freeze", f"{one.name}: {freeze_told(one)}") for one in policy.freeze),
         *(("notify", f"{route.channel}: {', '.join(sorted(route.on))}") for route in policy.notify),
     ]
     return [(key, value, policy.origin.get(key, "default")) for key, value in rows]
@@ -513,8 +518,10 @@ def _fields(place: Place) -> list[str]:
     models |= {("autonomy",): AutonomySection}
     if place[:1] == ("notify",):
         models |= {place: RouteSection}
+    if place[:1] == ("freeze",):
+        models |= {place: FreezeSection}
     model = models.get(place, DetectorRule if place[:1] == ("detectors",) else None)
-    return list(model.model_fields) if model else []
+    return [field.alias or name for name, field in model.model_fields.items()] if model else []
 
 
 def _did_you_mean(given: str, names: Sequence[str]) -> str:
@@ -675,6 +682,9 @@ def _overlay(policy: Policy, file: HealFile, origin: str) -> Policy:
         },
         notify=newer(
             "notify", (*policy.notify, *(one.route() for one in file.notify)) if file.notify else None, policy.notify
+        ),
+        freeze=newer(
+            "freeze", (*policy.freeze, *(one.freeze() for one in file.freeze)) if file.freeze else None, policy.freeze
         ),
         language=newer("language", file.language, policy.language),
         approvals={

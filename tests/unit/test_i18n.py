@@ -13,6 +13,7 @@ import pytest
 
 from app.domain.budget import Spent, Unit
 from app.domain.finding import Finding, Remedy, Severity
+from app.domain.freeze import Freeze
 from app.domain.incident import State
 from app.domain.knowledge import Track
 from app.domain.policy import Decision, History, Limits, Mode, Policy, Switch, Verdict, decide
@@ -160,6 +161,7 @@ POLICIES = [
     Policy(mode=Mode.AUTO, actions=dict.fromkeys(("update_workflow", "rotate_secret"), Mode.AUTO)),
     Policy(mode=Mode.AUTO, limits=Limits(cooldown_s=3_600), protected_branches=("main",), paused=True),
     Policy(mode=Mode.AUTO, approvals={"update_workflow": 2}),
+    Policy(mode=Mode.AUTO, freeze=(Freeze("always", hours=(0, 24 * 60)),)),
     Policy(detectors={"pipeline_failure": Mode.OBSERVE}, origin={"detectors.pipeline_failure": ".github/heal.yml"}),
 ]
 
