@@ -17,6 +17,7 @@ from app.domain.outcome import Conclusion, Outcome
 from app.domain.repair import FileEdit, Plan, Repair, RepairState
 from app.healing import texts
 from app.healing.configuration import OWNER, REPOSITORY, Problem, resolve
+from app.i18n import LANGUAGES, PSEUDO, catalog
 from app.ports.forge import CheckText
 from app.ports.store import Record, TimelineEntry
 
@@ -184,6 +185,11 @@ SAMPLES: dict[str, Callable[[], str]] = {
     "reply": lambda: texts.reply_text("Approved by ada: lower_batch_size starts now. `/heal why 42` says more."),
     "config-broken": lambda: spoken(texts.config_check_text(PROBLEMS)),
     "config-valid": lambda: spoken(texts.config_check_text([])),
+    "check-asked.de": lambda: spoken(texts.check_text([ASKED, HEALED], dashboard_url=DASHBOARD, language="de")),
+    "comment-asked.de": lambda: texts.comment_text(ASKED, MARK, DASHBOARD, "de"),
+    "pull-proven.de": lambda: "\n\n".join(texts.pull_text(HEALED, HEALED.repairs[0], PLAN, DASHBOARD, "de")),
+    "issue.ja": lambda: "\n\n".join(texts.issue_text(ESCALATED, MARK, DASHBOARD, "ja")),
+    "config-broken.zh": lambda: spoken(texts.config_check_text(PROBLEMS, "zh")),
 }
 
 
@@ -221,10 +227,14 @@ def test_the_conclusion_follows_from_the_states(states: list[State], conclusion:
     assert check.conclusion is conclusion
 
 
-def test_buttons_stay_within_what_github_takes() -> None:
-    big = replace(ASKED, incident=replace(ASKED.incident, id=999_999_999_999))
-    buttons = texts.check_text([big], dashboard_url=DASHBOARD).buttons
-    assert [button.identifier.partition(":")[0] for button in buttons] == ["approve", "reject"]
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_buttons_stay_within_what_github_takes(language: str) -> None:
+    told = [ASKED, record(State.HEALED, pull_number=7), record(State.OBSERVED)]
+    big = [replace(each, incident=replace(each.incident, id=999_999_999_999)) for each in told]
+    shown = [texts.check_text([each], dashboard_url=DASHBOARD, language=language) for each in big]
+    buttons = [button for check in shown for button in check.buttons]
+    verbs = [button.identifier.partition(":")[0] for button in buttons]
+    assert verbs == ["approve", "reject", "undo", "retry"]
     for button in buttons:
         assert len(button.label) <= 20
         assert len(button.description) <= 40
@@ -249,6 +259,21 @@ def test_evidence_keeps_its_indentation() -> None:
     lines = (EvidenceLine(7, "    x = forward(\tbatch)"),)
     told = replace(told, incident=replace(told.incident, finding=replace(told.incident.finding, lines=lines)))
     assert "7      x = forward( batch)" in texts.check_text([told], dashboard_url=DASHBOARD).text
+
+
+def test_a_reply_is_told_in_the_languages_own_words() -> None:
+    said = "Nothing to reject: incident 42 is awaiting_approval."
+    assert texts.reply_text(said, "es") == ("Nada que rechazar; estado del incidente 42: espera aprobación.")
+    assert texts.reply_text("Approved: `lower_batch_size` starts now.", "ja") == (
+        "承認しました。`lower_batch_size` を開始します。"
+    )
+    assert texts.reply_text("What nobody has foreseen.", "ja") == "What nobody has foreseen."
+
+
+def test_news_are_told_in_the_languages_own_words() -> None:
+    asked = texts.notice([ASKED, ASKED], State.AWAITING_APPROVAL, DASHBOARD, "key", "de")
+    assert asked.title == "acme/models: 2 Vorfälle"
+    assert "wartet auf Genehmigung. Der Modus ist approve: Ein Mensch entscheidet." in asked.body
 
 
 def test_every_state_has_words() -> None:
@@ -318,7 +343,7 @@ HOSTILE_REPAIR = replace(
 )
 WORD = dict.fromkeys(("reason", "by", "note", "title", "summary", "job", "head_sha", "run_id", "attempt"), HOSTILE)
 TOLD = ("applied", "skipped", "failed", "disproven", "proven", "recovered", "rejected", "closed", "escalated")
-HOSTILE_ENTRIES = [
+HOSTILE_ENTRIES: list[tuple[str, dict[str, Any]]] = [
     ("decided", {**DECIDED, "reason": HOSTILE, "action": HOSTILE, "verdict": HOSTILE, "mode": HOSTILE,
                  "trace": [{"rule": HOSTILE, "passed": False, "detail": HOSTILE, "resets_at": HOSTILE}]}),
     *[(kind, {**WORD, "url": url}) for url in ("javascript:alert(1)//" + HOSTILE, RUN_URL) for kind in TOLD],
@@ -337,26 +362,40 @@ def hostile(state: State, *, branch: str = HOSTILE) -> Record:
     )
 
 
-def texts_of(state: State) -> dict[str, str]:
+def texts_of(state: State, language: str = "en") -> dict[str, str]:
     told = hostile(state)
-    check = texts.check_text([told, told], dashboard_url=DASHBOARD)
-    title, body = texts.pull_text(told, HOSTILE_REPAIR, HOSTILE_PLAN, DASHBOARD)
-    waiting = texts.pull_text(told, replace(HOSTILE_REPAIR, state=RepairState.APPLIED), HOSTILE_PLAN, DASHBOARD)[1]
-    problems = [Problem(HOSTILE, HOSTILE, 1, 1, HOSTILE, level) for level in ("failure", "notice")]
+    check = texts.check_text([told, told], dashboard_url=DASHBOARD, language=language)
+    title, body = texts.pull_text(told, HOSTILE_REPAIR, HOSTILE_PLAN, DASHBOARD, language)
+    applied = replace(HOSTILE_REPAIR, state=RepairState.APPLIED)
+    waiting = texts.pull_text(told, applied, HOSTILE_PLAN, DASHBOARD, language)[1]
+    said = (HOSTILE, *(sentence.replace("7", HOSTILE) for sentence in SENTENCES_WITH_HOLES))
+    problems = [Problem(HOSTILE, HOSTILE, 1, 1, message, level) for message in said for level in ("failure", "notice")]
     return {
         "summary": check.summary,
         "text": check.text,
-        "comment": texts.comment_text(told, MARK, DASHBOARD),
+        "comment": texts.comment_text(told, MARK, DASHBOARD, language),
         "pull": body,
         "pull waiting": waiting,
-        "issue": texts.issue_text(told, MARK, DASHBOARD)[1],
-        "why": texts.why_text(told),
-        "reply": texts.reply_text(HOSTILE),
-        "config": texts.config_check_text(problems).summary,
-        "titles": "\n\n".join([title, texts.issue_text(told, MARK)[0]]),
+        "issue": texts.issue_text(told, MARK, DASHBOARD, language)[1],
+        "why": texts.why_text(told, language),
+        "reply": "\n\n".join(texts.reply_text(one, language) for one in said),
+        "config": texts.config_check_text(problems, language).summary,
+        "titles": "\n\n".join([title, texts.issue_text(told, MARK, language=language)[0]]),
     }
 
 
+# known sentences, into whose holes what is hostile is put
+SENTENCES_WITH_HOLES = (
+    "Approved: `7` starts now.",
+    "This repository was paused by 7: 7",
+    "7 is due, and was left: Everything was paused by 7: 7",
+    "the job '7' failed again",
+    "unknown key '7'; did you mean '7'?",
+    "7 changes the same files and waits to be merged.",
+)
+
+
+LOOKED_AT = [catalog(language).gettext("Every rule that was looked at") for language in (*LANGUAGES, PSEUDO)]
 OURS = {"<details><summary>", "</summary>", "<details>", "<summary>", "</details>", MARK}
 
 
@@ -368,7 +407,7 @@ def offences(markdown: str, *, titles: bool = False) -> list[str]:
             left = token.content
             for ours in OURS:
                 left = left.replace(ours, "")
-            left = left.replace("Every rule that was looked at", "").strip()
+            left = re.sub("|".join(map(re.escape, LOOKED_AT)), "", left).strip()
             found += [f"html block {left}"] if left else []
         for child in token.children or ():
             if child.type == "html_inline" and child.content not in OURS:
@@ -384,17 +423,19 @@ def offences(markdown: str, *, titles: bool = False) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("language", [*LANGUAGES, PSEUDO])
 @pytest.mark.parametrize("state", list(State))
-def test_hostile_text_does_nothing_in_any_text(state: State) -> None:
-    for name, text in texts_of(state).items():
+def test_hostile_text_does_nothing_in_any_text(state: State, language: str) -> None:
+    for name, text in texts_of(state, language).items():
         if name != "titles":
             assert offences(text) == [], name
         assert len(text) <= 65_535, name
 
 
+@pytest.mark.parametrize("language", ["en", "fr", "zh"])
 @pytest.mark.parametrize("state", list(State))
-def test_no_secret_and_no_invisible_character_is_told(state: State) -> None:
-    for name, text in texts_of(state).items():
+def test_no_secret_and_no_invisible_character_is_told(state: State, language: str) -> None:
+    for name, text in texts_of(state, language).items():
         for part in (SECRET, SECRET[4:], "hunter2", "\u202e", "\u200b", "\x1b", "\r"):
             assert part not in text, name
     check = texts.check_text([hostile(state)], dashboard_url=DASHBOARD)
@@ -435,8 +476,9 @@ def test_huge_texts_stay_within_githubs_limit() -> None:
 
 def test_templates_mark_only_our_own_macros_as_rendered() -> None:
     for path in Path(texts.__file__).parent.glob("templates/*.j2"):
-        for line in re.findall(r"\{\{[^}]*\|\s*rendered[^}]*\}\}", path.read_text()):
-            assert re.fullmatch(r"\{\{ parts\.\w+\([^|]*\) \| rendered \}\}", line), path.name
+        text = path.read_text()
+        ours = re.findall(r"\bparts\.\w+\([^|)]*(?:\([^|)]*\))?[^|)]*\) \| rendered\b", text)
+        assert len(ours) == text.count("rendered"), path.name
 
 
 @pytest.mark.parametrize(
