@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 
+from app.db.processes import WORKER, Heart
 from app.healing.pump import Pump
 from app.settings import Settings
 from app.wiring import logs, wire
@@ -21,18 +22,23 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    wired, threads = wire(settings), max(1, settings.queue.threads)
+    heart = Heart(wired.engine, WORKER, {"role": "poll", "threads": threads})
     pump = Pump(
-        wire(settings).kit,
-        threads=max(1, settings.queue.threads),
+        wired.kit,
+        threads=threads,
         poll_s=settings.queue.poll_s,
         sweep_s=settings.queue.sweep_s,
         overdue_s=settings.queue.poll_s if settings.queue.doorbell else 0.0,
     )
+    heart.start()
     pump.start()
     while not stopping.wait(0.5):
         if os.getppid() != parent or not pump.alive():
             break
-    return 0 if pump.stop() else 1
+    done = pump.stop()
+    heart.stop()
+    return 0 if done else 1
 
 
 if __name__ == "__main__":

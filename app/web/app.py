@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.db.accounts import Accounts
 from app.db.owners import Owners
+from app.db.processes import WEB, Heart
 from app.db.reads import Reads
 from app.db.tokens import Tokens
 from app.healing.receive import Intake
@@ -65,6 +66,7 @@ def create(wired: Wired | None = None) -> Site:
     pump = embedded_workers(wired)
     reads = Reads(wired.engine)
     changes = Changes(reads.latest_change)
+    heart = Heart(wired.engine, WEB, {"threads": settings.queue.threads} if pump is not None else {})
 
     def working() -> bool:
         return pump is None or pump.alive()
@@ -72,12 +74,14 @@ def create(wired: Wired | None = None) -> Site:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         intake.start()
+        heart.start()
         if pump is not None:
             pump.start()
         yield
         await anyio.to_thread.run_sync(intake.close)
         if pump is not None:
             await anyio.to_thread.run_sync(pump.stop)
+        await anyio.to_thread.run_sync(heart.stop)
 
     rest = FastAPI(title="Self-Healing MLOps Bot", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     rest.add_middleware(SecurityHeaders)

@@ -181,6 +181,21 @@ def test_a_limit_is_neither_slept_out_nor_tried_again(script: Script, status: in
     assert len(script.asked) == 1
 
 
+def test_the_newest_of_each_limit_is_remembered(script: Script) -> None:
+    def told(remaining: str, resource: str = "core") -> tuple[int, dict[str, str], str]:
+        names = {"limit": "5000", "remaining": remaining, "reset": "1795251600", "resource": resource}
+        return 200, {f"X-RateLimit-{name}": value for name, value in names.items()}, "{}"
+
+    client = script.client()
+    script.answers = [told("9"), told("8"), told("29", "search"), (200, {}, "{}"), told("7")]
+    for _ in range(5):
+        client.requestJson("GET", "/x")
+    rates = client._connections.rates.all()
+    assert [(rate.resource, rate.remaining) for rate in rates] == [("core", 7), ("search", 29)]
+    assert rates[0].installation_id is None
+    assert rates[1].resets_at == datetime.fromtimestamp(1795251600, UTC)
+
+
 def test_nobody_listening_is_unreachable(script: Script) -> None:
     client = Connections("http://127.0.0.1:9", 5).client(Auth.Token("t"), pace=Pace(0, Frozen()), clock=Frozen())
     with pytest.raises(Unreachable):

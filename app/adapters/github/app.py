@@ -12,7 +12,7 @@ from github.PaginatedList import PaginatedList
 from github.Repository import Repository as RemoteRepository
 
 from app.adapters.github.auth import AppKey, InstallationAuth, Scope, Token, Tokens
-from app.adapters.github.client import Client, Connections, Pace
+from app.adapters.github.client import Client, Connections, Pace, Rate
 from app.adapters.github.forge import GitHubForge
 from app.domain.errors import NotInstalled, Refused
 from app.domain.tenant import Repository
@@ -100,6 +100,10 @@ class GitHubApp:
             self._slug = app.slug
             self._slug_until = time.monotonic() + SLUG_LIFE_S
         return self._slug
+
+    def rates(self) -> list[Rate]:
+        """What GitHub has told this process of its limits, without asking."""
+        return self._connections.rates.all()
 
     def _as_installation(self, scope: Scope) -> Client:
         with self._lock:

@@ -114,6 +114,10 @@ class InstallationAuth(Auth):
         self._scope = scope
 
     @property
+    def installation_id(self) -> int:
+        return self._scope.installation_id
+
+    @property
     def token_type(self) -> str:
         return "Bearer"
 

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,6 +65,45 @@ class Pace:
         time.sleep(wait_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What GitHub said last of one limit of an installation; `installation_id` is None for the App itself."""
+
+    installation_id: int | None
+    resource: str
+    limit: int
+    remaining: int
+    resets_at: datetime
+    seen_at: datetime
+
+
+class Rates:
+    """The newest of each limit that this process has been told. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[tuple[int | None, str], Rate] = {}
+
+    def note(self, auth: Auth, headers: Mapping[str, str], now: datetime) -> None:
+        told = [headers.get(f"x-ratelimit-{name}", "") for name in ("limit", "remaining", "reset")]
+        if not all(each.isascii() and each.isdecimal() for each in told):
+            return
+        limit, remaining, reset = (int(each[:18]) for each in told)
+        installation_id = auth.installation_id if isinstance(auth, InstallationAuth) else None
+        resource = headers.get("x-ratelimit-resource", "core")[:40]
+        try:
+            rate = Rate(installation_id, resource, limit, remaining, datetime.fromtimestamp(reset, UTC), now)
+        except (ValueError, OverflowError, OSError):
+            return
+        with self._lock:
+            self._seen[installation_id, resource] = rate
+
+    def all(self) -> list[Rate]:
+        """The App's own first, then by installation."""
+        with self._lock:
+            return sorted(self._seen.values(), key=lambda rate: (rate.installation_id or 0, rate.resource))
+
+
 class Connections:
     """One connection per thread and process, shared by all clients of the App.
 
@@ -75,6 +115,7 @@ class Connections:
         self._api_url = api_url
         self._timeout_s = timeout_s
         self._local = threading.local()
+        self.rates = Rates()
 
     def client(self, auth: Auth, *, pace: Pace, clock: Clock) -> "Client":
         return Client(self, auth, api_url=self._api_url, timeout_s=self._timeout_s, pace=pace, clock=clock)
@@ -153,6 +194,7 @@ class Client(Requester):
             # Nothing was done, so trying once more is safe for a write as well.
             self.auth.forget(sent.get("Authorization", ""))
             status, answer_headers, body = self._send(verb, url, parameters, sent, input, cnx, follow_302_redirect)
+        self._connections.rates.note(self.auth, answer_headers, self._clock.now())
         if status >= 400:
             raise trouble(f"{verb} {_path(url)}", status, answer_headers, body, self._clock.now())
         return status, answer_headers, body
