@@ -34,13 +34,18 @@ function renew(old, page) {
   shown.set(old.id, fresh.outerHTML);
   const versions = new Set([...old.querySelectorAll("[data-version]")].map((row) => row.dataset.version));
   const open = [...old.querySelectorAll("details[open][id]")].map((details) => details.id);
+  const ticked = [...old.querySelectorAll("input[type=checkbox][id]:checked")].map((box) => box.id);
+  const row = old.querySelector("[data-row].current")?.id;
   const focused = old.contains(document.activeElement) ? document.activeElement.id : "";
   old.replaceWith(document.adoptNode(fresh));
   open.forEach((id) => document.getElementById(id)?.setAttribute("open", ""));
+  ticked.forEach((id) => fresh.querySelector(`#${CSS.escape(id)}`)?.setAttribute("checked", ""));
+  if (row) document.getElementById(row)?.classList.add("current");
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
   fresh.querySelectorAll("[data-version]").forEach((row) => {
     if (!versions.has(row.dataset.version)) row.classList.add("fresh");
   });
+  document.dispatchEvent(new CustomEvent("heal:renewed"));
 }
 
 /* Server-sent events, closed while nobody looks: a browser allows six connections to a host, for all tabs together. */
@@ -124,7 +129,7 @@ const rows = () => [...document.querySelectorAll("[data-row]")];
 let going = false;
 
 function typing(target) {
-  return target.closest("input, textarea, select, [contenteditable], dialog") !== null;
+  return target.closest("input:not([type=checkbox]), textarea, select, [contenteditable], dialog") !== null;
 }
 
 export function current() {
@@ -139,7 +144,7 @@ function step(by) {
   current()?.classList.remove("current");
   next.classList.add("current");
   next.scrollIntoView({ block: "nearest" });
-  next.querySelector("a, button, input")?.focus({ preventScroll: true });
+  (next.querySelector("a") ?? next.querySelector("button, input"))?.focus({ preventScroll: true });
 }
 
 const places = { i: "/", a: "/approvals", r: "/repositories", m: "/models", d: "/deliveries", s: "/settings" };
