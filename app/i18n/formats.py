@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterable
+from typing import Literal
 
 from babel import dates, lists, numbers
 
@@ -61,16 +62,17 @@ def duration(seconds: float, language: str) -> str:
     day, hour, minute, second, millisecond = _UNITS.get(language, _UNITS["en"])
     if 0 < abs(seconds) < 1:
         return millisecond % max(1, round(abs(seconds) * 1_000))
-    rest, told = round(abs(seconds)), []
+    rest = round(abs(seconds))
+    told: tuple[str, ...] = ()
     for unit, size in ((day, 86_400), (hour, 3_600), (minute, 60), (second, 1)):
         amount, rest = divmod(rest, size)
         if amount or (size == 1 and not told):
-            told.append(unit % amount)
+            told += (unit % amount,)
         if len(told) == 2 or (told and not amount):
             break
     return " ".join(told)
 
 
-def list(items: Iterable[object], language: str, style: str = "standard") -> str:
+def list(items: Iterable[object], language: str, style: Literal["standard", "or"] = "standard") -> str:
     """a, b, and c; with `style="or"`: a, b, or c."""
     return lists.format_list([str(item) for item in items], style=style, locale=locale(language))

@@ -24,7 +24,7 @@ _PART = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q\s*=\s*(
 
 def negotiate(accept_language: str | None, chosen: str | None = None) -> str:
     """The language that was chosen, else the best of the Accept-Language header that we have, else English."""
-    if chosen in LANGUAGES or chosen == PSEUDO:
+    if chosen is not None and (chosen in LANGUAGES or chosen == PSEUDO):
         return chosen
     wanted: list[tuple[float, str]] = []
     for part in (accept_language or "")[:_LENGTH].split(","):

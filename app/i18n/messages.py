@@ -62,8 +62,8 @@ def extract(root: Path = ROOT / "app") -> Catalog:
     for file in sorted(root.rglob("*")):
         where = file.relative_to(root.parent).as_posix()
         if file == SENTENCES:
-            for line, message in enumerate(messages(), start=1):
-                found.add(message, None, [(where, line)])
+            for line, sentence in enumerate(messages(), start=1):
+                found.add(sentence, None, [(where, line)])
         elif file.suffix in _METHODS and file.is_file():
             method, options = _METHODS[file.suffix]
             for line, message, comments, context in extract_from_file(
