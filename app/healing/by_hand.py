@@ -74,6 +74,8 @@ def _opened(ledger: Ledger, policy: Policy, repository: Repository, finding: Fin
         told = f"Incident {known.id} is about this already, and is {known.state}."
         return Asked(Steered(Answer.IMPOSSIBLE, told), known.id)
     incident = _incident(ledger, repository, finding, known)
+    if incident.state is not State.OPEN:
+        raise _Left("Somebody else asks for this at the same time.")
     ledger.note(incident.id, "found", {"kind": finding.kind, "summary": finding.summary, "confidence": 1.0})
     several = approvals_for(policy, ACTION) > 1
     incident = next_rung(ledger, incident, policy, asked_by="" if several else who.name)

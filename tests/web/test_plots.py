@@ -150,3 +150,13 @@ def test_a_quiet_time_still_has_axes() -> None:
 
 def test_an_axis_of_counts_has_no_halves() -> None:
     assert [tick.label for tick in drawn(bars(["mon"], {"found": [2]}, WORDS)).up] == ["0", "1", "2"]
+
+
+def test_intervals_are_drawn_through_their_points_and_told_beside_them() -> None:
+    curve = Curve("auc", [(0, 0.8), (1, 0.9), (2, None)], {0: (0.7, 0.85), 1: (math.nan, 1.0), 2: (0.1, 0.2)})
+    plot = drawn(lines([curve], WORDS))
+    ((x0, low), (x1, high)) = places(plot.lines[0].whiskers)
+    x, y = places(plot.lines[0].path)[0]
+    assert x0 == x1 == x
+    assert high < y < low <= plot.bottom
+    assert [row.cells[0] for row in plot.rows] == ["0.8 (0.7 – 0.85)", "0.9", ""]

@@ -3,7 +3,7 @@ them, and puts the same values in a table."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from app.i18n import formats
@@ -30,10 +30,12 @@ Place = Callable[[float], float]
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What a line shows: (x, y), in the order of x. A y that is None or not finite is a gap."""
+    """What a line shows: (x, y), in the order of x. A y that is None or not finite is a gap. `spans` are intervals of
+    some of them: x → (low, high)."""
 
     name: str
     points: Sequence[tuple[float, float | None]]
+    spans: Mapping[float, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,13 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """`path` is SVG's; `kind` is 0 to KINDS - 1, for the style sheet; `low`, `high` and `last` are told in words."""
+    """`path` is SVG's, `whiskers` those of the intervals; `kind` is 0 to KINDS - 1, for the style sheet; `low`, `high`
+    and `last` are told in words."""
 
     name: str
     kind: int
     path: str
+    whiskers: str
     dots: tuple[Dot, ...]
     low: str
     high: str
@@ -137,13 +141,14 @@ def lines(
 ) -> Plot | None:
     """Lines over a common axis. `times`: x are seconds since 1970; `names`: x are places in that list. None where there
     is nothing to draw."""
-    kept = [Curve(curve.name, [(x, _known(y)) for x, y in curve.points if math.isfinite(x)]) for curve in curves]
+    kept = [_finite(curve) for curve in curves]
     kept = [curve for curve in kept if any(y is not None for _, y in curve.points)]
     if not kept:
         return None
     limits = [limit for limit in limits if math.isfinite(limit.value)]
     xs = sorted({x for curve in kept for x, _ in curve.points})
     ys = [y for curve in kept for _, y in curve.points if y is not None] + [limit.value for limit in limits]
+    ys += [end for curve in kept for span in curve.spans.values() for end in span]
     low, high = _roomy(min(ys), max(ys))
     left, right = _apart(xs[0], xs[-1])
 
@@ -156,8 +161,11 @@ def lines(
     up, say_y = _ticks_up(low, high, words)
     across, say_x = _ticks_across(left, right, place_x, words, times=times, names=names)
     drawn = tuple(_line(curve, at % KINDS, place_x, place_y, say_x, say_y) for at, curve in enumerate(kept))
-    by_x = [dict(curve.points) for curve in kept]
-    rows = tuple(Row(say_x(x), tuple(_cell(points.get(x), say_y) for points in by_x)) for x in xs[-MOST_ROWS:])
+    by_x = [(dict(curve.points), curve.spans) for curve in kept]
+    rows = tuple(
+        Row(say_x(x), tuple(_cell(points.get(x), spans.get(x), say_y) for points, spans in by_x))
+        for x in xs[-MOST_ROWS:]
+    )
     return Plot(
         across=across,
         up=up,
@@ -225,11 +233,18 @@ def _line(curve: Curve, kind: int, place_x: Place, place_y: Place, say_x: Say, s
         path.append(f"{pen}{place_x(x):g} {place_y(y):g}")
         pen = "L"
     dotted = [(x, y) for x, y in curve.points if y is not None]
-    dots = (Dot(place_x(x), place_y(y), f"{say_x(x)}, {curve.name}: {say_y(y)}") for x, y in dotted)
+    dots = (
+        Dot(place_x(x), place_y(y), f"{say_x(x)}, {curve.name}: {_cell(y, curve.spans.get(x), say_y)}")
+        for x, y in dotted
+    )
+    whiskers = (
+        f"M{place_x(x):g} {place_y(low):g}L{place_x(x):g} {place_y(high):g}" for x, (low, high) in curve.spans.items()
+    )
     return Line(
         name=curve.name,
         kind=kind,
         path="".join(path),
+        whiskers="".join(whiskers) if len(dotted) <= MOST_DOTS else "",
         dots=tuple(dots) if len(dotted) <= MOST_DOTS else (),
         low=say_y(min(known)),
         high=say_y(max(known)),
@@ -336,8 +351,17 @@ def _some(count: int, most: int) -> list[int]:
     return sorted({round(at * (count - 1) / (most - 1)) for at in range(most)})
 
 
-def _cell(value: float | None, say: Say) -> str:
-    return "" if value is None else say(value)
+def _cell(value: float | None, span: tuple[float, float] | None, say: Say) -> str:
+    if value is None:
+        return ""
+    return f"{say(value)} ({say(span[0])} – {say(span[1])})" if span else say(value)
+
+
+def _finite(curve: Curve) -> Curve:
+    points = [(x, _known(y)) for x, y in curve.points if math.isfinite(x)]
+    known = {x for x, y in points if y is not None}
+    spans = {x: span for x, span in curve.spans.items() if x in known and all(map(math.isfinite, span))}
+    return Curve(curve.name, points, spans)
 
 
 def _known(value: float | None) -> float | None:
