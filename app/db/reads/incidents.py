@@ -12,6 +12,7 @@ from app.db.engine import reading
 from app.db.models import SqlModels
 from app.db.reads.reader import PAGE, AnyRow, Reader
 from app.db.reads.sought import COUNTED, LOOKED_AT, Sought, sought
+from app.db.sight import seen
 from app.db.tables import DeliveryRow, IncidentRow, RepairRow, TimelineRow
 from app.domain.access import Sight
 from app.domain.evidence import Observed
@@ -183,6 +184,14 @@ class IncidentReads(Reader):
                 if isinstance(told, dict) and told.get("kind") in kinds:
                     return told
         return None
+
+    def numbered(self, sight: Sight, numbers: Collection[int]) -> list[tuple[IncidentLine, int]]:
+        """Of these incidents those that may be seen, newest first, each with the newest entry of its timeline."""
+        newest = select(func.max(TimelineRow.id)).where(TimelineRow.incident_id == IncidentRow.id).scalar_subquery()
+        here = (seen(sight, IncidentRow), IncidentRow.id.in_(sorted(numbers)))
+        wanted = select(*_INCIDENT, newest.label("newest")).where(*here).order_by(IncidentRow.id.desc())
+        with self._listing() as connection:
+            return [(_incident_line(row), row.newest or 0) for row in connection.execute(wanted)]
 
     def tally(self, sight: Sight, search: Search | str = "") -> Tally:
         """How many incidents a search finds in each state."""
