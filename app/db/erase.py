@@ -158,7 +158,14 @@ def _deliveries(connection: Connection, removal: Removal, most: int) -> int:
     row = DeliveryRow
     over = (row.received_at <= removal.at, row.state != DeliveryState.READY.value, row.reason != WHY)
     ids = _ids(connection, row.id, most, removal.here(row), *over)
-    nothing = {"body": b"", "headers": {}, "reason": WHY, "last_error": "", "buried_at": None, "due_at": None}
+    nothing: dict[str, Any] = {
+        "body": b"",
+        "headers": {},
+        "reason": WHY,
+        "last_error": "",
+        "buried_at": None,
+        "due_at": None,
+    }
     dead = update(row).where(row.id.in_(ids), row.state == DeliveryState.DEAD.value)
     connection.execute(dead.values(state=DeliveryState.IGNORED.value))
     connection.execute(update(row).where(row.id.in_(ids)).values(**nothing))

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from app.db.rows import unpacked
 from app.db.store import SqlStore
 from app.db.tables import DeliveryRow
 from app.domain.errors import HealError, RateLimited, Unreachable
+from app.ports.forge import SentDelivery
 from app.ports.queue import Work
 from sandbox.server import Sandbox
 from tests.cli.conftest import Heal
@@ -102,7 +103,7 @@ def test_a_restart_goes_on_where_it_was(relay: Relay, github: MemoryApp, store: 
     looking = relay.look()
     next(looking)
     next(looking)
-    looking.close()
+    del looking
     assert store.marked(MARK) == github.deliveries[1].delivered_at
     assert [one.guid for one in Relay(github, store, CLOCK).look()] == ["guid-2", "guid-3", "guid-4"]
     assert kept(engine) == [f"guid-{number}" for number in range(5)]
@@ -114,9 +115,14 @@ def test_the_record_is_looked_through_from_where_it_was_left(
     github.sent("old", "push", ago=timedelta(hours=5))
     github.sent("new", "push", ago=timedelta(hours=1))
     list(relay.look())
-    asked = []
+    asked: list[datetime] = []
     whole = github.sent_deliveries
-    monkeypatch.setattr(github, "sent_deliveries", lambda *, since: asked.append(since) or whole(since=since))
+
+    def noted(*, since: datetime) -> list[SentDelivery]:
+        asked.append(since)
+        return whole(since=since)
+
+    monkeypatch.setattr(github, "sent_deliveries", noted)
     list(relay.look())
     assert asked == [github.deliveries[1].delivered_at - MARGIN]
     assert store.marked(MARK) == github.deliveries[1].delivered_at

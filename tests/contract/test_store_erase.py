@@ -89,8 +89,8 @@ def fill(store: SqlStore, engine: Engine, where: Repository = REPOSITORY) -> int
         assert model is not None
         ledger.models.save_window(model, Window(Role.CURRENT, Observed(WORD, 3, {WORD: WORD}, {WORD: WORD})))
         ledger.models.add_samples(where.id, [Series(WORD, ((1.0, 2.0),), {WORD: WORD})])
-    sent = {"repository_id": where.id, "installation_id": where.installation_id, "repository": where.full_name}
-    (kept,) = store.keep([delivery(f"guid-{tag}", headers={WORD: WORD}, **sent)])
+    sent: dict[str, Any] = {"installation_id": where.installation_id, "repository": where.full_name}
+    (kept,) = store.keep([delivery(f"guid-{tag}", repository_id=where.id, headers={WORD: WORD}, **sent)])
     with store.begin() as ledger:
         ledger.finish_delivery(kept.id, DeliveryState.IGNORED, WORD)
     store.mark(f"runner:{where.id}:{WORD}:well", datetime.fromisoformat("2026-01-01T00:00Z"))

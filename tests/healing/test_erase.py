@@ -22,7 +22,7 @@ def changed(world: World, change: str, **more: Any) -> None:
 def incidents(world: World) -> list[tuple[str, str]]:
     with reading(world.engine) as connection:
         rows = connection.execute(select(IncidentRow.state, IncidentRow.summary).order_by(IncidentRow.id))
-        return [tuple(row) for row in rows]
+        return [(row.state, row.summary) for row in rows]
 
 
 def leave(world: World, how: str) -> None:

@@ -48,8 +48,8 @@ def offered(forge: MemoryForge) -> str:
 
 
 def problems(world: World, text: str) -> object:
-    known = {"known_detectors": world.kit.settings, "known_actions": named(world.kit.params_of)}
-    return resolve(text, None, **known).problems
+    kit = world.kit
+    return resolve(text, None, known_detectors=kit.settings, known_actions=named(kit.params_of)).problems
 
 
 # on all repositories
