@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
 
 import typer
 
+from app.commands.remote import app as remote_app
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -43,6 +45,8 @@ for group, name in (
     (db_app, "db"),
 ):
     app.add_typer(group, name=name)
+
+app.add_typer(remote_app, name="remote")
 
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 NO, USAGE, AWAY = 1, 2, 3
@@ -485,14 +489,19 @@ def show_incident(incident_id: int, as_json: Json = False) -> None:
 
 @tokens_app.command("create")
 def create_token(
-    repository: Annotated[str, typer.Option(help="owner/name: what is sent with it belongs there.")],
-    scope: Annotated[str, typer.Option(help="observations, signals, or both with a comma between.")] = "observations",
+    repository: Annotated[
+        str,
+        typer.Option(help="owner/name: it is good for that alone; none: for everything, to read, operate or admin."),
+    ] = "",
+    scope: Annotated[
+        str, typer.Option(help="observations, signals, read, operate, admin; several with commas between.")
+    ] = "observations",
     expires: Annotated[str, typer.Option(help="90d, 12h; none: never.")] = "",
     name: Annotated[str, typer.Option(help="Whose it is, for people.")] = "",
     kind: Annotated[str, typer.Option(help="bearer, or mlflow: a secret that MLflow's webhook signs with.")] = "bearer",
     as_json: Json = False,
 ) -> None:
-    """Make a token for one repository. It is printed once and kept nowhere."""
+    """Make a token. It is printed once and kept nowhere."""
     from app.domain.access import Scope, TokenKind
 
     made_of = _one_of(TokenKind, kind)
@@ -500,9 +509,12 @@ def create_token(
     if made_of is TokenKind.MLFLOW:
         scopes = {Scope.SIGNALS}
     expires_in_s = _duration(expires) if expires else None
+    sends = scopes & {Scope.OBSERVATIONS, Scope.SIGNALS}
+    if not repository and sends:
+        _fail(USAGE, f"what may send {min(sends)} needs --repository: to which does it belong?")
     with _ledger() as ledger:
-        found = ledger.repository_named(repository)
-    if found is None:
+        found = ledger.repository_named(repository) if repository else None
+    if found is None and repository:
         _fail(NO, f"{repository} is not known here: the App is not installed on it, or nothing has come from it yet")
     with _tokens() as tokens:
         token, text = tokens.create(found, scopes, name=name, kind=made_of, expires_in_s=expires_in_s)
@@ -511,7 +523,7 @@ def create_token(
         _print_json({"id": token.id, "token": text, "expires_at": token.expires_at, "address": address})
         return
     typer.echo(text)
-    typer.echo(f"token {token.id} for {repository}; it is not shown again", err=True)
+    typer.echo(f"token {token.id} for {repository or 'everything'}; it is not shown again", err=True)
     if address:
         typer.echo(f"the webhook's address ends with {address}", err=True)
 

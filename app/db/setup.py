@@ -82,6 +82,22 @@ class Setups:
             connection.execute(update(SignInRow).where(SignInRow.digest == digest(state)).values(used_at=db_now()))
         return str(row.onwards)
 
+    def newest(self, token: str) -> str | None:
+        """The luggage of whoever left last with that token, and has not come back."""
+        with reading(self._engine) as connection:
+            found: str | None = connection.scalar(
+                select(SignInRow.onwards)
+                .where(
+                    SignInRow.kind == MANIFEST,
+                    SignInRow.verifier == digest(token).encode(),
+                    SignInRow.used_at.is_(None),
+                    SignInRow.expires_at > db_now(),
+                )
+                .order_by(SignInRow.created_at.desc())
+                .limit(1)
+            )
+        return found
+
     def lose(self, state: str) -> None:
         """The way back may be tried again: what it led to could not be reached."""
         with writing(self._engine) as connection:

@@ -20,8 +20,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from app.adapters.github.manifest import Extra, Registered, Site, Wish, convert, is_private
+from app.db.accounts import Accounts
 from app.db.credentials import Credentials
 from app.db.setup import Setups
+from app.domain.access import LOCAL
 from app.domain.errors import HealError, Malformed, Transient
 from app.resilience.rate import Buckets
 from app.settings import Settings
@@ -30,6 +32,8 @@ from app.web.dashboard.frame import Frame, static
 from app.web.dashboard.pages import errors
 from app.web.dashboard.security import SECURITY_HEADERS, SecurityHeaders
 from app.web.guard import SAFE, Visit, same_site
+from app.web.origin import Origin, base_of, links_are_given
+from app.web.signing_in import cookies_of
 from app.web.words import Words
 from app.wiring import Wired
 
@@ -79,6 +83,7 @@ class Setup:
             exception_handlers=errors(self._frame),
         )
         site.add_middleware(SecurityHeaders)
+        site.add_middleware(Origin, public_url=self._settings.web.public_url)
         return site
 
     async def _enter(self, request: Request) -> Response:
@@ -146,7 +151,7 @@ class Setup:
 
     def _proposed(self, request: Request) -> dict[str, Any]:
         github = self._settings.github.web_url
-        public = self._settings.web.public_url or f"{request.url.scheme}://{request.url.netloc}"
+        public = self._settings.web.public_url or base_of(request, self._settings)
         relay = is_private(public) and not is_private(github)
         return {
             "github": github,
@@ -180,11 +185,11 @@ class Setup:
                 told["owner"] if told["organization"] else "",
                 relay=told["relay"],
                 extras=frozenset(Extra(extra) for extra in told["extras"]),
-                here=_here(visit.request, told["public_url"]),
+                here=_here(visit.request, self._settings, told["public_url"]),
             )
         except (Malformed, ValueError) as error:
             return self._ask(visit, told, str(error))
-        state = self._setups.leave(token, json.dumps(_luggage(wish)))
+        state = self._setups.leave(token, json.dumps(luggage_of(wish)))
         manifest = wish.manifest()
         policy = SECURITY_HEADERS["Content-Security-Policy"].replace(
             "form-action 'self'", f"form-action {wish.site.web_url}"
@@ -225,11 +230,15 @@ class Setup:
         return RedirectResponse("/setup", 303, headers={"Cache-Control": "no-store"})
 
     def _finish(self, visit: Visit, _token: str) -> Response:
-        if self._wired() is None:
+        wired = self._wired()
+        if wired is None:
             return RedirectResponse("/setup", 303)
         self._setups.finish()
         log.info("setup_finished")
         answer = self._frame.back(visit, "/", visit.t("The bot is set up."))
+        if links_are_given(wired.settings):  # whoever was shown the token holds this machine
+            account = Accounts(wired.engine).remember(LOCAL, "local", operator=True)
+            cookies_of(wired).open(visit.request, answer, account)
         answer.delete_cookie(COOKIE, path="/setup", httponly=True)
         return answer
 
@@ -248,13 +257,14 @@ def _told(request: Request) -> dict[str, Any]:
     }
 
 
-def _here(request: Request, public_url: str) -> str:
+def _here(request: Request, settings: Settings, public_url: str) -> str:
     """Where the cookie of the setup is sent to. A proxy may speak plain HTTP with us where the browser does not."""
-    netloc = request.url.netloc
-    return public_url if urlsplit(public_url).netloc == netloc else f"{request.url.scheme}://{netloc}"
+    same = urlsplit(public_url).netloc == request.url.netloc
+    return public_url if same else base_of(request, settings)
 
 
-def _luggage(wish: Wish) -> dict[str, str]:
+def luggage_of(wish: Wish) -> dict[str, str]:
+    """What must be known when GitHub hands the App over."""
     return {"web_url": wish.site.web_url, "public_url": wish.public_url, "relay": "1" if wish.relay else ""}
 
 

@@ -75,10 +75,10 @@ def test_a_configuration_is_validated_without_loading_the_database_or_the_web_se
     assert done.stdout.split() == ["valid", "[]"]
 
 
-def test_serve_says_which_setting_is_missing(heal: Heal) -> None:
-    done = heal("serve")
+def test_serve_says_which_setting_is_missing_where_some_are_there(heal: Heal) -> None:
+    done = heal("serve", HEAL_GITHUB__APP_ID="7")
     assert done.exit_code == 2
-    assert "HEAL_GITHUB__APP_ID" in done.output
+    assert "HEAL_GITHUB__PRIVATE_KEY_FILE" in done.output
 
 
 def test_a_setting_that_is_no_number_is_named(heal: Heal) -> None:
