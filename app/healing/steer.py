@@ -26,6 +26,9 @@ from app.security.masking import mask
 DECISIONS = ("approve", "reject", "retry", "undo", "mute", "unmute")
 SWITCHES = ("pause", "resume", "mute", "unmute")
 MOST_REASON = 500
+DECIDED_KINDS = {"approved": "approve", "rejected": "reject", "retried": "retry", "muted": "mute", "unmuted": "unmute"}
+PLANNED_KINDS = ("planned", "asked")
+"""Entries of the timeline that a decision depends on: what people have decided, and for an approval what is planned."""
 
 
 class Answer(StrEnum):
@@ -189,8 +192,8 @@ def turn(ledger: Ledger, repository_id: int, verb: str, who: Actor, *, kind: str
 
 def overtaking(entries: Sequence[TimelineEntry], verb: str) -> TimelineEntry | None:
     """Of what happened since somebody looked, what they must know before this."""
-    plans = ("planned", "asked") if verb == "approve" else ()
-    return next((entry for entry in reversed(entries) if entry.kind in _DECIDED or entry.kind in plans), None)
+    matters = {*DECIDED_KINDS, *(PLANNED_KINDS if verb == "approve" else ())}
+    return next((entry for entry in reversed(entries) if entry.kind in matters), None)
 
 
 def _overtaken(ledger: Ledger, incident: Incident, verb: str, expected: int | None) -> Steered | None:
@@ -198,7 +201,7 @@ def _overtaken(ledger: Ledger, incident: Incident, verb: str, expected: int | No
     entry = overtaking(newer, verb)
     if entry is None:
         return None
-    decided = _DECIDED.get(entry.kind, "")
+    decided = DECIDED_KINDS.get(entry.kind, "")
     if not decided:
         message = "The plan has changed since you looked. Look at the new one first."
         return Steered(Answer.TOO_LATE, message, at=entry.at, verb="plan")
@@ -207,7 +210,6 @@ def _overtaken(ledger: Ledger, incident: Incident, verb: str, expected: int | No
     return Steered(Answer.TOO_LATE, _TOO_LATE[decided].format(by), by, entry.at, decided)
 
 
-_DECIDED = {"approved": "approve", "rejected": "reject", "retried": "retry", "muted": "mute", "unmuted": "unmute"}
 _TOO_LATE = {
     "approve": "{} has approved this meanwhile.",
     "reject": "{} has rejected this meanwhile.",

@@ -28,7 +28,7 @@ def test_a_change_appears_without_a_reload(visit: Open, database: Engine) -> Non
 
 def test_an_incident_s_timeline_grows_and_keeps_what_was_opened(visit: Open, database: Engine) -> None:
     page = visit("/incidents/8#L421")
-    page.locator("main summary").first.click()
+    page.locator("#timeline summary").first.click()
     expect(page.locator("#head")).to_contain_text("Verifying")
     change_state(database, 8, State.HEALED)
     expect(page.locator("#head")).to_contain_text("Healed")
@@ -62,8 +62,8 @@ def test_the_essentials_work_without_javascript(visit: Open) -> None:
     page.get_by_role("link", name="Observed 1").or_(page.get_by_role("link", name="Observed 2")).click()
     assert "q=repo" in page.url
     page.locator("#open-4").click()
-    page.locator("main summary").first.click()
-    assert page.get_by_role("table").is_visible()
+    page.locator("#timeline summary").first.click()
+    assert page.locator("#timeline").get_by_role("table").is_visible()
 
 
 def test_times_are_relative_and_absolute_on_hover(visit: Open) -> None:

@@ -49,7 +49,7 @@ def test_the_list_shows_every_incident_with_its_state_in_words(site: TestClient)
 def test_every_state_has_its_words_and_every_kind_of_entry_its_title(site: TestClient) -> None:
     parts = (TEMPLATES / "parts.html").read_text()
     assert all(f'"{state}": {{"label"' in parts for state in State)
-    story = (TEMPLATES / "incident.html").read_text()
+    story = (TEMPLATES / "incident_story.html").read_text()
     kinds = {kind for kind, _ in EVERYTHING} - {"quarantined_by_hand"}
     assert all(f'"{kind}": {{"icon"' in story for kind in kinds)
 
@@ -110,8 +110,8 @@ def test_an_incident_shows_the_way_from_delivery_to_proof(site: TestClient) -> N
         "Approved by octocat",
         "Undone: Reverted the change",
     )
-    for title in titles:
-        assert f"<h3>{title}" in page, title
+    shown = {re.sub("<[^>]+>", "", head).strip() for head in re.findall(r"<h3>(.*?)</h3>", page)}
+    assert set(titles) <= shown
     assert f'href="{FORGE}/acme/vision/pull/41"' in page
     assert f'href="{FORGE}/acme/vision/actions/runs/9002"' in page
     assert "5 of 5 pull requests today" in page
