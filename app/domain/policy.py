@@ -41,6 +41,7 @@ class Limits:
     breaker_after: int = 3  # proofs of one action that failed in a row, anywhere in the repository; 0: no breaker
     breaker_rest_s: int = 3600  # doubled with each further failure
     closed_unmerged: int = 2  # fix pull requests for one cause that people closed without merging; 0: no matter
+    approval_expires_days: int = 7  # how long a question stays asked
 
     def allowance(self, unit: Unit) -> float:
         return {

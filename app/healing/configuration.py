@@ -140,6 +140,8 @@ class LimitsSection(_Section):
     """How long it rests then; each further failure doubles it, up to a day."""
     closed_unmerged: Annotated[int, Field(ge=0, le=20)] | None = None
     """Fix pull requests for one cause that people close unmerged before the bot is silent about it; 0: it never is."""
+    approval_expires_days: Annotated[int, Field(ge=1, le=90)] | None = None
+    """Days after which a repair that nobody has approved or rejected is not asked for any more."""
 
 
 class ProtectedSection(_Section):
@@ -613,6 +615,7 @@ _FURTHER_LIMITS = {
     "breaker_after": "breaker_after",
     "breaker_rest": "breaker_rest_s",
     "closed_unmerged": "closed_unmerged",
+    "approval_expires_days": "approval_expires_days",
 }
 
 # --- overlaying ----------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from app.healing.command import obey
 from app.healing.configuration import Configured
 from app.healing.decide import escalate, move, next_rung, standing, take_back, tell, trace
 from app.healing.diagnose import findings, record
+from app.healing.expire import expire, question
 from app.healing.gather import configuration, detectors_for, gather, out_of_time, stale
 from app.healing.hold import Hold
 from app.healing.interpret import interpret
@@ -163,6 +164,7 @@ def observed(kit: Kit, hold: Hold, *events: Observable, configured: Configured |
     if isinstance(event, Ticked):
         lift(kit, forge, event, configured.policy)
         reconsider(kit, forge, event.repository.id, configured.policy)
+        expire(kit, event.repository.id)
     detectors = detectors_for(kit.detectors.values(), event, configured.policy)
     looks = []
     for each in events:
@@ -239,7 +241,7 @@ def revert(ledger: Ledger, incident: Incident, place: Place, policy: Policy) -> 
     planned = take_back(ledger, incident, policy)
     if planned is not None and decision.verdict is Verdict.ASK:
         ledger.save_repair(replace(planned, state=RepairState.ASKED), due_at=None)
-        ledger.note(incident.id, "asked", {"action": REVERT})
+        ledger.note(incident.id, "asked", question(REVERT, policy, ledger.now()))
         move(ledger, incident, Signal.ASKED)
     else:
         tell(ledger, incident)

@@ -12,6 +12,7 @@ from app.domain.outcome import Conclusion, Outcome
 from app.domain.policy import PAUSES, Decision, Policy, Verdict, decide, opens_pull
 from app.domain.repair import FINAL, Plan, Proof, Repair, RepairState, Verb
 from app.healing.decide import climb, escalate, expected, move, take_back, tell, trace
+from app.healing.expire import question
 from app.healing.gather import configuration, moved_on
 from app.healing.hold import Hold
 from app.healing.kit import Kit
@@ -89,7 +90,7 @@ def carry_out(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: R
         if plan.refusal:
             return settle(kit, hold, policy, current, plan, Outcome(Conclusion.SKIPPED, plan.refusal))
         if decision.verdict is Verdict.ASK and not approved(current, plan):
-            return ask(kit, hold, current, plan)
+            return ask(kit, hold, policy, current, plan)
         begun = begin(kit, hold, policy, current, plan)
         if begun is None:
             return None
@@ -187,14 +188,14 @@ def approved(current: Repair, plan: Plan) -> bool:
     return bool(current.approved_by) and (shown is None or (shown.diff(), shown.calls) == (plan.diff(), plan.calls))
 
 
-def ask(kit: Kit, hold: Hold, current: Repair, plan: Plan) -> None:
+def ask(kit: Kit, hold: Hold, policy: Policy, current: Repair, plan: Plan) -> None:
     """Show the dry run and wait for a person."""
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
         ledger.save_repair(replace(current, state=RepairState.ASKED, plan=plan, approved_by=""), due_at=None)
         ledger.withdraw_approvals(current.id)
         _note_plan(ledger, incident, current, plan)
-        ledger.note(incident.id, "asked", {"action": current.remedy.action})
+        ledger.note(incident.id, "asked", question(current.remedy.action, policy, ledger.now()))
         move(ledger, incident, Signal.ASKED)
 
 
