@@ -300,7 +300,8 @@ def test_options_of_serve_are_checked_and_reach_the_processes_it_starts(
     monkeypatch.setenv("HEAL_WEB__HOST", "127.0.0.1")
     monkeypatch.setenv("HEAL_WEB__PORT", "8000")
     assert "HEAL_WEB__PORT" in heal("serve", "--port", "99999").output
-    heal("serve", "--host", "0.0.0.0", "--port", "8001")  # refused for the missing App, after the options were taken
+    half = {"HEAL_GITHUB__APP_ID": "7"}  # refused for the missing key, after the options were taken
+    heal("serve", "--host", "0.0.0.0", "--port", "8001", **half)
     assert Settings().web.host == "0.0.0.0"
 
 
