@@ -3,10 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from app.db.engine import reading
+from app.db.rows import repository_of
+from app.db.sight import seen_repository
 from app.db.tables import DeliveryRow, IncidentRow, InstallationRow, ModelRow, RepositoryRow
+from app.domain.access import Sight
+from app.domain.tenant import Repository
+
+MOST_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,15 @@ class Owner:
 
     installation_id: int | None
     repository_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """An installation: whose it is, and in how many of its repositories the reader sees the App."""
+
+    id: int
+    account: str
+    repositories: int
 
 
 class Owners:
@@ -51,6 +66,51 @@ class Owners:
         with reading(self._engine) as connection:
             here = select(InstallationRow.id).where(InstallationRow.removed_at.is_(None))
             return frozenset(connection.scalars(here))
+
+    def homes(self, sight: Sight) -> list[Home]:
+        """The installations of which the reader sees something, by name."""
+        here = InstallationRow.id == RepositoryRow.installation_id
+        wanted = (
+            select(InstallationRow.id, InstallationRow.account, func.count().label("repositories"))
+            .join(RepositoryRow, here)
+            .where(
+                RepositoryRow.removed_at.is_(None),
+                InstallationRow.removed_at.is_(None),
+                seen_repository(sight, RepositoryRow.id),
+            )
+            .group_by(InstallationRow.id, InstallationRow.account)
+            .order_by(func.lower(InstallationRow.account))
+            .limit(MOST_SHOWN)
+        )
+        with reading(self._engine) as connection:
+            return [Home(row.id, row.account, row.repositories) for row in connection.execute(wanted)]
+
+    def home(self, installation_id: int) -> Home | None:
+        """One installation, with all of its repositories."""
+        count = (
+            select(func.count())
+            .where(RepositoryRow.installation_id == installation_id, RepositoryRow.removed_at.is_(None))
+            .scalar_subquery()
+        )
+        wanted = select(InstallationRow.id, InstallationRow.account, count.label("repositories"))
+        with reading(self._engine) as connection:
+            row = connection.execute(wanted.where(InstallationRow.id == installation_id)).one_or_none()
+        return None if row is None else Home(row.id, row.account, row.repositories)
+
+    def repositories(self, sight: Sight, installation_id: int) -> list[Repository]:
+        """Those of an installation that the reader sees, by name."""
+        wanted = (
+            select(*RepositoryRow.__table__.c)
+            .where(
+                RepositoryRow.installation_id == installation_id,
+                RepositoryRow.removed_at.is_(None),
+                seen_repository(sight, RepositoryRow.id),
+            )
+            .order_by(func.lower(RepositoryRow.full_name))
+            .limit(MOST_SHOWN)
+        )
+        with reading(self._engine) as connection:
+            return [repository_of(row) for row in connection.execute(wanted)]
 
     def _one(self, wanted: Any) -> Owner | None:
         with reading(self._engine) as connection:

@@ -79,6 +79,10 @@ class Scope(StrEnum):
     ADMIN = "admin"  # what an admin may set
 
 
+SENDING = frozenset({Scope.OBSERVATIONS, Scope.SIGNALS})
+"""What is sent belongs to a repository, so a token for it does, too."""
+
+
 class TokenKind(StrEnum):
     BEARER = "bearer"  # is sent with each request
     MLFLOW = "mlflow"  # signs what MLflow sends, and is never sent

@@ -27,6 +27,7 @@ from tests.web.people import SAME_ORIGIN, add_repository
 
 HOME = "http://127.0.0.1:8000"
 OAUTH = {"client_id": "Iv1.client", "client_secret": "s3cret"}
+KEY = base64.b64encode(b"k" * 32).decode()
 MONA = Person(501, "mona")
 
 
@@ -78,7 +79,7 @@ def client(engine: Engine, people: People) -> TestClient:
 
 
 def browser(engine: Engine, **more: Any) -> TestClient:
-    told = {"github": {**settings_for(engine).github.model_dump(), **OAUTH}, **more}
+    told = {"github": {**settings_for(engine).github.model_dump(), **OAUTH}, "vault": {"keys": KEY}, **more}
     client = TestClient(dashboard(engine, **told), base_url=HOME, follow_redirects=False, raise_server_exceptions=False)
     client.headers.update({"Accept": "text/html"})
     return client
