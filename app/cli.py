@@ -63,6 +63,7 @@ def serve(
     relay: Annotated[bool, typer.Option("--relay", help="Fetch deliveries from GitHub, too, as `heal relay`.")] = False,
 ) -> None:
     """Receive webhooks and serve the dashboard; without a broker the workers run here, too."""
+    from app.commands.relay import beside
     from app.web.serve import serve as run
     from app.wiring import logs
 
@@ -72,12 +73,10 @@ def serve(
         if settings.embedded and settings.web.processes > 1:
             _fail(USAGE, "several web processes need a broker: set HEAL_QUEUE__BROKER_URL, or use --processes 1")
         if relay:
-            from app.commands.relay import beside
-
             if settings.web.processes > 1:
                 _fail(USAGE, "--relay goes with one web process; run `heal relay` beside several")
             beside(settings)
-        run(settings, _to_people)
+        run(settings, _to_people, (lambda: None) if relay else (lambda: beside(settings)))
 
 
 @app.command("setup")
@@ -491,7 +490,7 @@ def show_incident(incident_id: int, as_json: Json = False) -> None:
 def create_token(
     repository: Annotated[
         str,
-        typer.Option(help="owner/name: it is good for that alone; none: for everything, to read, operate or admin."),
+        typer.Option(help="owner/name: it is good for that alone; none: for everything (read, operate, admin)."),
     ] = "",
     scope: Annotated[
         str, typer.Option(help="observations, signals, read, operate, admin; several with commas between.")

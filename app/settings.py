@@ -239,6 +239,17 @@ class Vault(_Group):
     keys_file: Path | None = Field(None, description="a file with one key a line; made by itself beside SQLite")
 
 
+class Remote(_Group):
+    """The bot that `heal remote` speaks to."""
+
+    url: str = Field("", description="the address under which its dashboard is reached")
+    token: SecretStr = SecretStr("")
+    token_file: Path | None = Field(None, description="a file with an API token")
+
+    def secret(self) -> str:
+        return self.token_file.read_text().strip() if self.token_file else self.token.get_secret_value()
+
+
 class Log(_Group):
     format: Literal["json", "console"] = "json"
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -263,6 +274,7 @@ class Settings(BaseSettings):
     healing: Healing = Healing()
     operations: Operations = Operations()
     vault: Vault = Vault()
+    remote: Remote = Remote()
     log: Log = Log()
 
     @property

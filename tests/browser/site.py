@@ -16,11 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from granian.constants import Interfaces
 from granian.server.embed import Server
 from sqlalchemy import Engine
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from app.db.reads import Reads
 from app.healing.kit import Kit
 from app.settings import Settings
+from app.web.api.v1.app import PREFIX, api
+from app.web.api.v1.machines import machines_of
 from app.web.app import desk_of, guard_of
 from app.web.dashboard import pages
 from app.web.dashboard.live import Changes
@@ -69,14 +73,24 @@ def dashboard(engine: Engine, changes: Changes | None = None, kit: Kit | None = 
     return SecurityHeaders(pages.dashboard(desk, guard_of(wired)))
 
 
+def everything(engine: Engine, changes: Changes | None = None, kit: Kit | None = None, **more: Any) -> ASGIApp:
+    """Its pages and its API."""
+    wired = wired_for(engine, **more)
+    machines = machines_of(wired)
+    guard = guard_of(wired, (machines.identify,))
+    desk = desk_of(replace(wired, kit=kit) if kit else wired, changes or Changes(Reads(engine).latest_change))
+    programs = Mount(PREFIX, api(desk, guard, machines, "0.1.0"))
+    return SecurityHeaders(Starlette(routes=[programs, Mount("/", pages.dashboard(desk, guard))]))
+
+
 @contextmanager
-def serving(engine: Engine) -> Iterator[str]:
+def serving(engine: Engine, kit: Kit | None = None) -> Iterator[str]:
     """The address, without a slash at its end."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     changes = Changes(Reads(engine).latest_change)
-    server = Server(dashboard(engine, changes), address="127.0.0.1", port=port, interface=Interfaces.ASGI)
+    server = Server(everything(engine, changes, kit), address="127.0.0.1", port=port, interface=Interfaces.ASGI)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     _wait_for(port)
@@ -85,7 +99,7 @@ def serving(engine: Engine) -> Iterator[str]:
     finally:
         changes.close()
         server.stop()  # type: ignore[no-untyped-call]
-        thread.join(10)  # a native thread of the server may hold on to it; it ends with the process
+        thread.join(1)  # a native thread of the server may hold on to it; it ends with the process
 
 
 def _wait_for(port: int) -> None:
