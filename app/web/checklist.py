@@ -12,6 +12,7 @@ from app.adapters.github.manifest import Site
 from app.db.credentials import Credentials
 from app.db.setup import Setups
 from app.domain.errors import HealError
+from app.security.vault import Sealed
 from app.wiring import Wired
 
 FRESH_S = 5.0
@@ -76,10 +77,9 @@ class Checklist:
 
 def facts_of(wired: Wired) -> Facts:
     settings = wired.settings
-    kept = Credentials(wired.engine, wired.vault).all()
-    ours = kept.get("app_id") == str(settings.github.app_id).encode()
-    slug = kept["slug"].decode() if ours else ""
-    relay = ours and kept.get("relay") == b"1"
+    kept = kept_of(wired)
+    slug = kept.get("slug", b"").decode()
+    relay = wants_relay(wired)
     key_trouble, repositories, accounts, refusal = "", 0, 0, ""
     arrived = Setups(wired.engine).delivered()
     try:
@@ -103,6 +103,19 @@ def facts_of(wired: Wired) -> Facts:
         public_url=settings.web.public_url,
         web_url=settings.github.web_url,
     )
+
+
+def kept_of(wired: Wired) -> dict[str, bytes]:
+    """What was kept when the App was set up; nothing where the settings give another one, or all there is to know."""
+    try:
+        kept = Credentials(wired.engine, wired.vault).all()
+    except Sealed:  # what the settings give does not need it
+        return {}
+    return kept if kept.get("app_id") == str(wired.settings.github.app_id).encode() else {}
+
+
+def wants_relay(wired: Wired) -> bool:
+    return kept_of(wired).get("relay") == b"1"
 
 
 def _refusal(app: GitHubApp) -> str:
@@ -174,7 +187,7 @@ def _address(facts: Facts, t: Callable[..., str]) -> Step:
             t("The relay fetches what GitHub could not deliver"),
             t("GitHub's list of deliveries is asked; no public address is needed.")
             if facts.arrived
-            else t("Keep `heal relay` running beside `heal serve`."),
+            else t("GitHub's list of deliveries is asked every few seconds."),
         )
     title = t("GitHub reaches the public address")
     if facts.arrived:

@@ -21,7 +21,7 @@ from app.db.engine import make_engine
 from app.db.setup import Setups
 from app.settings import Settings, Web
 from app.web.app import create
-from app.web.checklist import FRESH_S
+from app.web.checklist import FRESH_S, wants_relay
 from app.web.one_time_link import announce
 from app.web.setup import Setup
 from app.web.stage import Served, Stage
@@ -30,11 +30,12 @@ from app.wiring import Unconfigured, Unregistered, Wired, completed, missing, us
 log = structlog.get_logger()
 
 
-def serve(settings: Settings, say: Callable[[str], None]) -> None:
+def serve(settings: Settings, say: Callable[[str], None], relay: Callable[[], object] = lambda: None) -> None:
     """One process runs here, in this one; several are forked off and supervised. Ends after a graceful stop.
 
     Where no App is known yet, one process serves the setup, and everything else as soon as there is one; `say` tells
-    people where that is. Raises Unconfigured.
+    people where that is. `relay` is called where the setup has chosen to fetch what GitHub cannot deliver; several
+    processes leave that to `heal relay`. Raises Unconfigured.
     """
     if settings.embedded:
         engine = make_engine(settings.database_url())
@@ -44,7 +45,7 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     try:
         wired = wire(settings)
     except Unregistered:
-        stage, token, close = staged(settings)
+        stage, token, close = staged(settings, relay)
         say("The bot is not set up yet. Open this address, which is good until that is done:\n")
         say(f"  {way_in(web, token)}\n")
         if web.processes > 1:
@@ -54,6 +55,8 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     announce(Accounts(wired.engine), settings, say)
     log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=settings.embedded)
     if web.processes == 1:
+        if wants_relay(wired):
+            relay()
         _run_here(lambda: create(wired), web, wired.engine.dispose)
     Granian(
         "app.web.app:create",
@@ -68,7 +71,9 @@ def serve(settings: Settings, say: Callable[[str], None]) -> None:
     ).serve()
 
 
-def staged(settings: Settings, *, fresh_s: float = FRESH_S) -> tuple[Stage, str, Callable[[], None]]:
+def staged(
+    settings: Settings, relay: Callable[[], object] = lambda: None, *, fresh_s: float = FRESH_S
+) -> tuple[Stage, str, Callable[[], None]]:
     """What is served until the App is known, the token for it, and what closes all in the end. `fresh_s`: how long what
     was seen for the checklist counts as new. Raises Unconfigured."""
     engine = make_engine(settings.database_url())
@@ -82,6 +87,8 @@ def staged(settings: Settings, *, fresh_s: float = FRESH_S) -> tuple[Stage, str,
         if missing(completed(settings, credentials.all())):
             return None
         found[:] = [wire(settings)]
+        if wants_relay(found[0]):
+            relay()
         return create(found[0])
 
     setup = Setup(

@@ -41,7 +41,8 @@ class Bot:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.stage, self.token, self._close = staged(settings, fresh_s=0.1)
+        self.relayed: list[bool] = []
+        self.stage, self.token, self._close = staged(settings, lambda: self.relayed.append(True), fresh_s=0.1)
         self.client = TestClient(self.stage, base_url=HERE, follow_redirects=False, raise_server_exceptions=False)
 
     def __enter__(self) -> "Bot":
@@ -333,6 +334,17 @@ def test_a_key_that_github_does_not_take_is_told(bot: Bot, github: Github) -> No
     assert bot.states()["key"] == "done"
     github.sandbox.state.app = github.sandbox.state.actions_app
     until(lambda: bot.states()["key"] == "trouble")
+
+
+def test_with_the_relay_what_could_not_be_delivered_is_fetched_from_then_on(bot: Bot, github: Github) -> None:
+    bot.enter()
+    assert bot.relayed == []
+    bot.register(github, reach="relay")
+    assert bot.relayed == [True]
+    assert github.sandbox.state.hook.url == "https://relay.invalid/webhooks/github"
+    states = bot.states()
+    assert states["relay"] == "waiting"
+    assert "address" not in states
 
 
 # other ways
