@@ -351,6 +351,15 @@ def _change(edit: FileEdit, words: Wording) -> Markdown:
     )
 
 
+def _sentence(text: str, words: Wording) -> str:
+    """With a capital letter and a full stop."""
+    known = words.told(text.rstrip("."))
+    # Translators: the full stop at the end of a sentence.
+    stop = words.gettext(".")
+    ended = f"{known[:1].upper()}{known[1:]}{stop}"
+    return Markdown(ended) if isinstance(known, Markdown) else ended
+
+
 def _proof(record: Record) -> Mapping[str, Any] | None:
     """The proof of the repair that was applied last, not of an earlier one."""
     for entry in reversed(record.timeline):
@@ -440,6 +449,7 @@ def _environment(words: Wording) -> Environment:
         "intervals": _intervals,
         "moment": _moment,
         "percent": words.percent,
+        "sentence": lambda text: _sentence(text, words),
         "rendered": Markdown,  # only for the output of our own macros
         "told": words.told,
     }

@@ -12,8 +12,8 @@ from app.security.masking import mask
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """`markdown` and `nmarkdown` give Markdown, `gettext` and `ngettext` plain text; `told` and `told_plainly` tell again what was
-    written down in English, and leave as it is what they do not know."""
+    """`markdown` and `nmarkdown` give Markdown, `gettext` and `ngettext` plain text; `told` and `told_plainly` tell
+    again what was written down in English, and leave as it is what they do not know."""
 
     language: str
     catalog: Catalog

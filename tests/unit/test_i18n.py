@@ -239,6 +239,15 @@ def test_what_the_loop_says_is_told_again(module: str, name: str) -> None:
     assert recognised(f"I know `/heal {'`, `/heal '.join(VERBS)}`.")
 
 
+def test_what_log_signatures_say_is_told_again() -> None:
+    files = [tomllib.loads(file.read_text()) for file in (ROOT / "detectors/signatures").glob("*.toml")]
+    rows = [row for file in files for row in (file, *file.get("signatures", ()))]
+    said = {row[key] for row in rows for key in ("title", "summary") if key in row}
+    assert said
+    templates = {re.sub(r"\{(\w+)\}", r"%(\1)s", text) for text in said}
+    assert templates == set(tomllib.loads(SENTENCES.read_text())["sentences"]["signatures"])
+
+
 def test_values_are_taken_over_and_prose_among_them_is_told_again() -> None:
     told = PSEUDO_WORDS.retell("The mode is auto (mode in the defaults): it is done.")
     assert "auto (mode" in told
