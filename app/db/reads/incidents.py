@@ -108,7 +108,7 @@ class IncidentDetail:
     earlier: bool
 
 
-_INCIDENT = (
+INCIDENT = (
     IncidentRow.id,
     IncidentRow.state,
     IncidentRow.summary,
@@ -150,7 +150,7 @@ class IncidentReads(Reader):
             return IncidentPage((), None)
         with self._listing() as connection:
             rows, edge = _found(connection, wanted, limit, before, after)
-            lines = tuple(_incident_line(row) for row in rows[:limit])
+            lines = tuple(incident_line(row) for row in rows[:limit])
             more = len(rows) > limit
             further = edge is not None and not more
             onwards = lines[-1].id if more else edge
@@ -189,9 +189,9 @@ class IncidentReads(Reader):
         """Of these incidents those that may be seen, newest first, each with the newest entry of its timeline."""
         newest = select(func.max(TimelineRow.id)).where(TimelineRow.incident_id == IncidentRow.id).scalar_subquery()
         here = (seen(sight, IncidentRow), IncidentRow.id.in_(sorted(numbers)))
-        wanted = select(*_INCIDENT, newest.label("newest")).where(*here).order_by(IncidentRow.id.desc())
+        wanted = select(*INCIDENT, newest.label("newest")).where(*here).order_by(IncidentRow.id.desc())
         with self._listing() as connection:
-            return [(_incident_line(row), row.newest or 0) for row in connection.execute(wanted)]
+            return [(incident_line(row), row.newest or 0) for row in connection.execute(wanted)]
 
     def tally(self, sight: Sight, search: Search | str = "") -> Tally:
         """How many incidents a search finds in each state."""
@@ -224,12 +224,12 @@ class IncidentReads(Reader):
             .limit(TIMELINE + 1)
         )
         with reading(self._engine) as connection:
-            row = connection.execute(select(*_INCIDENT, *columns).where(IncidentRow.id == incident_id)).one_or_none()
+            row = connection.execute(select(*INCIDENT, *columns).where(IncidentRow.id == incident_id)).one_or_none()
             if row is None:
                 return None
             entries = connection.execute(story).all()
         return IncidentDetail(
-            line=_incident_line(row),
+            line=incident_line(row),
             finding=finding_from_json(row.finding),
             fingerprint=row.fingerprint,
             merged_at=row.merged_at,
@@ -280,7 +280,7 @@ def _found(
         edge = connection.scalar(last)
     if edge is not None:
         where.append(row.id >= edge if after is None else row.id <= edge)
-    found = select(*_INCIDENT).where(*where, *wanted.by_look).order_by(order).limit(limit + 1)
+    found = select(*INCIDENT).where(*where, *wanted.by_look).order_by(order).limit(limit + 1)
     return connection.execute(found).all(), edge
 
 
@@ -308,6 +308,6 @@ def _tally(connection: Connection, wanted: Sought, most: int) -> tuple[dict[Stat
     return {State(state): number for state, number in numbers.items() if state}, whole
 
 
-def _incident_line(row: AnyRow) -> IncidentLine:
+def incident_line(row: AnyRow) -> IncidentLine:
     values = {name: getattr(row, name) for name in IncidentLine.__dataclass_fields__}
     return IncidentLine(**{**values, "state": State(row.state)})
