@@ -28,6 +28,7 @@ SCREENS = [
     Screen("delivery-put-aside", "/deliveries/14", picture=False),
     Screen("no-delivery-found", "/deliveries?event=zzz", picture=False),
     Screen("simulator", "/simulator?delivery=11"),
+    Screen("system", "/system"),
 ]
 
 

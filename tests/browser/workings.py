@@ -1,4 +1,4 @@
-"""What the screens about the bot itself show: deliveries of every verdict."""
+"""What the screens about the bot itself show: deliveries of every verdict, processes, switches, what was put aside."""
 
 import json
 from datetime import timedelta
@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert
 
 from app.db.engine import writing
+from app.db.processes import Processes
 from app.db.rows import packed
-from app.db.tables import DeliveryRow
+from app.db.tables import DeliveryRow, EffectRow, ProcessRow, SwitchRow
 from tests.browser.incidents import NOW
 
 BODY = {
@@ -26,6 +27,19 @@ def fill_workings(engine: Engine) -> None:
         _deliver(connection, 13, "tick", source="schedule", action="", state="ready", finished_at=None)
         _deliver(connection, 14, "push", action="", state="dead", attempts=8, buried_at=NOW, finished_at=None,
                  last_error="not done after 8 attempts: GET /repos/acme/vision: 502 " + "x" * 80)  # fmt: skip
+        connection.execute(
+            insert(EffectRow).values(
+                key="aside", kind="check", repository_id=7, incident_id=3, request={}, state="dead", mailbox="1:7",
+                wanted_at=NOW, buried_at=NOW, attempts=8, last_error="POST /repos/acme/vision/check-runs: 403",
+            )
+        )  # fmt: skip
+        times = {"started_at": NOW - timedelta(days=2), "seen_at": NOW - timedelta(days=1)}
+        facts = {"host": "vision-1", "pid": 12, "role": "poll"}
+        gone = insert(ProcessRow).values(name="vision-1:12", kind="worker", version="0.1.0", facts=facts, **times)
+        connection.execute(gone)
+        why = "a release is on"
+        connection.execute(insert(SwitchRow).values(scope="repository:99", by="maria", at=NOW, reason=why))
+    Processes(engine).beat("local:1", "web", {"host": "local", "pid": 1, "threads": 4}, "0.1.0")
 
 
 def _deliver(connection: Connection, number: int, event: str, **values: Any) -> None:
