@@ -4,7 +4,7 @@ PYTHON ?= python3
 HEAL := $(VENV)/bin/heal
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format serve docs assets bench mutants clean
+.PHONY: help setup demo test check format serve docs assets screenshots bench mutants clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ docs: setup ## build the documentation into docs/_build
 
 assets: ## refresh the vendored browser assets from npm
 	@$(PYTHON) app/web/dashboard/vendor.py
+
+screenshots: setup ## take the pictures of the documentation (needs chromium)
+	@$(VENV)/bin/python -m tests.browser.pictures $(ARGS)
 
 bench: setup ## run the benchmarks and write benchmarks/results
 	@$(VENV)/bin/python -m benchmarks $(ARGS)
