@@ -205,9 +205,9 @@ def test_the_age_of_kept_advisories_is_that_of_their_file(engine: Engine, tmp_pa
 
 
 def test_a_broker_that_is_away_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    broker = {"queue": {"threads": 0, "broker_url": "redis://127.0.0.1:1/0"}}
+    settings = {"queue": {"threads": 0, "broker_url": "redis://127.0.0.1:1/0"}, "web": {"operators": (9,)}}
     monkeypatch.setattr("app.adapters.doorbells.CeleryBell.reachable", lambda _: False)
-    client = TestClient(dashboard(engine, **broker), raise_server_exceptions=False)
+    client = TestClient(dashboard(engine, **settings), raise_server_exceptions=False)
     accounts = Accounts(engine)
     accounts.remember(9, "root", operator=True)
     enter(client, accounts.open(9, seconds=HOUR_S))
