@@ -477,7 +477,7 @@ class AccountRow(Base):
 
 class SignInRow(Base):
     """A sign-in that has begun, or a link that was handed out. `digest` is the SHA-256 of the state or of the link's
-    token; `kind` is oauth, link or setup; `verifier` is PKCE's, sealed."""
+    token; `kind` is oauth, link, setup or manifest; `verifier` is PKCE's, sealed, or what the state is bound to."""
 
     __tablename__ = "sign_ins"
 

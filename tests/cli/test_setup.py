@@ -76,6 +76,23 @@ def test_the_code_alone_is_enough(heal: Heal, github: Github) -> None:
     assert "relay" in done.stdout
 
 
+def test_what_was_set_up_is_checked(heal: Heal, github: Github) -> None:
+    before = {probe["name"]: probe for probe in json.loads(heal("check", "--json").stdout)}
+    assert before["vault"]["ok"]
+    assert "heal serve" in before["GitHub"]["hint"]
+    assert "sign-in" not in before
+    heal("setup", "--code", led_to(form(heal, github), github.base_url))
+    after = {probe["name"]: probe for probe in json.loads(heal("check", "--json").stdout)}
+    assert after["GitHub"]["detail"] == f"{github.api_url} answers ours"
+    assert after["sign-in"]["detail"] == "with GitHub"
+
+
+def test_a_key_that_is_none_is_told(heal: Heal) -> None:
+    told = {probe["name"]: probe for probe in json.loads(heal("check", "--json", HEAL_VAULT__KEYS="x").stdout)}
+    assert not told["vault"]["ok"]
+    assert "openssl rand" in told["vault"]["hint"]
+
+
 def test_a_code_is_good_once(heal: Heal, github: Github) -> None:
     way = led_to(form(heal, github), github.base_url)
     assert heal("setup", "--code", way).exit_code == 1
