@@ -41,6 +41,7 @@ class IllegalTransition(HealError):
 
 
 FIX_BRANCHES = "heal/"
+ONBOARDING_BRANCH = f"{FIX_BRANCHES}onboarding"  # people change the heal.yml that is offered there
 ACTIVE = frozenset({State.OPEN, State.AWAITING_APPROVAL, State.REPAIRING, State.VERIFYING})
 
 _NEXT: dict[tuple[State, Signal], State] = {

@@ -19,7 +19,7 @@ from app.domain.errors import Malformed, RateLimited, Refused
 from app.domain.event import RunFinished
 from app.domain.evidence import JobLogs
 from app.domain.finding import Finding
-from app.domain.incident import FIX_BRANCHES
+from app.domain.incident import FIX_BRANCHES, ONBOARDING_BRANCH
 from app.domain.outcome import FAILED
 from app.domain.policy import CONFIG_PATH, Decision, History, Policy, Verdict, decide, named
 from app.domain.tenant import Repository, Sender
@@ -34,10 +34,10 @@ from app.ports.forge import Forge, RunInfo
 from app.security.markdown import Markdown, cell, clean, code_span, inline, link, shorten
 from app.security.masking import mask
 
-BRANCH = f"{FIX_BRANCHES}onboarding"
 SHELF = "onboarding"
 MOST_RUNS = 50
 MOST_DIAGNOSED = 15
+MOST_ROWS = 40  # GitHub takes 65,536 characters
 AT_ONCE, EVERY_S = 3, 60.0  # that many introductions of an installation are begun in this time
 TITLE = "Set up self-healing for this repository"
 
@@ -46,15 +46,22 @@ _MOST_READ = 10
 _WORKFLOW = re.compile(r"\.github/workflows/[^/]+\.ya?ml")
 _MLFLOW = re.compile(r"^[\s\"'-]*mlflow(?:-skinny)?(?:[\[<>=~!;,\"'\s]|$)", re.MULTILINE | re.IGNORECASE)
 _VERDICTS = {
-    Verdict.ACT: "done by itself",
+    Verdict.ACT: "done it by itself",
     Verdict.ASK: "asked a person first",
-    Verdict.LEAVE: "only reported",
+    Verdict.LEAVE: "only reported it",
 }
 
 
 def onboarding(repository_id: int) -> Effect:
     """Asked for when somebody has chosen the repository; asked for again it finds that all is done."""
     return Effect(f"{EffectKind.ONBOARDING}:{repository_id}", EffectKind.ONBOARDING, repository_id)
+
+
+def config_check(repository_id: int, sha: str) -> Effect:
+    """heal.yml's verdict at a commit, as a check run."""
+    return Effect(
+        f"{EffectKind.CONFIG_CHECK}:{repository_id}:{sha}", EffectKind.CONFIG_CHECK, repository_id, {"sha": sha}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class Past:
 def introduce(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     """The number of the pull request; "" where none is due: the repository is set up, a fork, archived or empty."""
     wait_for_turn(kit, forge.repository)
-    before = forge.pulls_of(BRANCH)
+    before = forge.pulls_of(ONBOARDING_BRANCH)
     if before:
         return str(before[0].number)
     plan = kept_plan(kit, effect) or new_plan(kit, hold, forge)
@@ -99,9 +106,13 @@ def introduce(kit: Kit, hold: Hold, forge: Forge, effect: Effect) -> str:
     hold.guard()
     at = datetime.fromisoformat(plan["at"])
     sha = forge.commit(plan["parent"], {CONFIG_PATH: plan["text"]}, f"{TITLE}\n\nAdd {CONFIG_PATH}", at)
-    forge.ensure_branch(BRANCH, sha)
+    forge.ensure_branch(ONBOARDING_BRANCH, sha)
     hold.guard()
-    return str(forge.ensure_pull(head=BRANCH, base=forge.repository.default_branch, title=TITLE, body=body).number)
+    base = forge.repository.default_branch
+    pull = forge.ensure_pull(head=ONBOARDING_BRANCH, base=base, title=TITLE, body=body)
+    with kit.store.begin(hold.lease) as ledger:
+        ledger.want_effect(config_check(forge.repository.id, sha))
+    return str(pull.number)
 
 
 def wait_for_turn(kit: Kit, repository: Repository) -> None:
@@ -271,7 +282,8 @@ def pull_body(policy: Policy, past: Past, dashboard_url: str) -> str:
         mode=str(policy.mode),
         past=past,
         more=past.failed - len(past.looks),
-        rows=rows,
+        rows=rows[:MOST_ROWS],
+        unshown=len(rows) - MOST_ROWS,
         verdicts=[(counts[verdict], words) for verdict, words in _VERDICTS.items() if counts[verdict]],
         silent=sum(1 for each in past.looks if not each.decided),
         url=dashboard_url,

@@ -8,7 +8,6 @@ from datetime import timedelta
 import structlog
 
 from app.domain.delivery import Delivery, DeliveryState
-from app.domain.effect import Effect, EffectKind
 from app.domain.errors import Malformed, NotInstalled
 from app.domain.event import (
     AnyEvent,
@@ -29,7 +28,7 @@ from app.domain.finding import Clear, Finding, Remedy
 from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
 from app.domain.policy import CONFIG_PATH, REVERT, Policy, Verdict, decide
 from app.domain.repair import FileEdit, Repair, RepairState, Verb
-from app.domain.tenant import SELECTED
+from app.domain.tenant import ALL, SELECTED
 from app.healing.collect import collect
 from app.healing.command import obey
 from app.healing.configuration import Configured
@@ -42,7 +41,7 @@ from app.healing.interpret import interpret
 from app.healing.kit import Kit
 from app.healing.lift import lift
 from app.healing.observe import take_in
-from app.healing.onboarding import onboarding
+from app.healing.onboarding import config_check, onboarding
 from app.healing.reconsider import reconsider
 from app.healing.verify import suggest
 from app.ports.forge import Forge
@@ -101,6 +100,7 @@ def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> No
     still = {repository.id for repository in repositories}
     if still and (erased := kit.store.erase(still)):
         log.info("erased", **erased)
+    before = kit.store.selection(event.installation_id)
     with kit.store.begin(hold.lease) as ledger:
         if gone:
             ledger.forget_installation(event.installation_id, erase=event.change == "deleted")
@@ -109,7 +109,8 @@ def installation_changed(kit: Kit, hold: Hold, event: InstallationChanged) -> No
         for repository in repositories:
             ledger.remember_repository(repository)
         ledger.forget_repositories([removed for removed in event.removed if removed not in still], erase=True)
-        new = still if event.change == "created" else still.intersection(event.added)
+        chosen = event.change == "created" or before == ALL  # what is left of all repositories was chosen, too
+        new = still if chosen else still.intersection(event.added)
         if event.selection == SELECTED:
             for repository_id in sorted(new):
                 ledger.want_effect(onboarding(repository_id))
@@ -192,8 +193,7 @@ def spread(ledger: Ledger, event: Observable) -> None:
             if _concerns(waiting, event):
                 ledger.wake_repair(waiting.id)
     if isinstance(event, Pushed) and event.may_touch(CONFIG_PATH):
-        key = f"{EffectKind.CONFIG_CHECK}:{event.repository.id}:{event.head_sha}"
-        ledger.want_effect(Effect(key, EffectKind.CONFIG_CHECK, event.repository.id, {"sha": event.head_sha}))
+        ledger.want_effect(config_check(event.repository.id, event.head_sha))
 
 
 def recover(ledger: Ledger, event: Observable, clear: Clear) -> None:

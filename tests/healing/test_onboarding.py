@@ -10,10 +10,11 @@ from app.db.engine import reading, writing
 from app.db.tables import EffectRow, TurnRow
 from app.domain.errors import RateLimited, Refused, Unreachable
 from app.domain.event import InstallationChanged
+from app.domain.incident import ONBOARDING_BRANCH
 from app.domain.policy import CONFIG_PATH, named
 from app.healing.configuration import ON_ALL, explain, resolve
 from app.healing.gather import configuration
-from app.healing.onboarding import AT_ONCE, BRANCH, MOST_DIAGNOSED, Stack, heal_yml
+from app.healing.onboarding import AT_ONCE, MOST_DIAGNOSED, MOST_ROWS, Stack, heal_yml
 from app.ports.forge import About
 from app.ports.queue import Work
 from tests.healing.world import OUT_OF_MEMORY, STRANGE, TRANSIENT, World
@@ -44,7 +45,7 @@ def body(world: World) -> str:
 
 
 def offered(forge: MemoryForge) -> str:
-    return forge.commits[forge.branches[BRANCH]].files[CONFIG_PATH]
+    return forge.commits[forge.branches[ONBOARDING_BRANCH]].files[CONFIG_PATH]
 
 
 def problems(world: World, text: str) -> object:
@@ -93,7 +94,7 @@ def test_a_chosen_repository_gets_one_pull_request_with_a_valid_file(world: Worl
     world.project(None)
     changed(world)
     (pull,) = world.forge.pulls.values()
-    assert (pull.head_branch, pull.base_branch) == (BRANCH, "main")
+    assert (pull.head_branch, pull.base_branch) == (ONBOARDING_BRANCH, "main")
     assert problems(world, offered(world.forge)) == ()
     assert "mode: approve" in offered(world.forge)
     assert "No workflow has run here yet" in pull.body
@@ -114,6 +115,23 @@ def test_what_was_closed_or_merged_is_never_opened_again(world: World, merged: b
     world.forge.push("main", {CONFIG_PATH: None})
     changed(world, "added", added=(1,))
     assert len(world.forge.pulls) == 1
+
+
+def test_the_offered_file_has_its_verdict(world: World) -> None:
+    world.project(None)
+    changed(world)
+    (check,) = world.forge.checks
+    assert (check.sha, check.text.title) == (world.forge.branches[ONBOARDING_BRANCH], "valid")
+
+
+def test_what_is_left_of_all_repositories_is_introduced(world: World) -> None:
+    other = world.app.add("acme/other")
+    for forge in (world.forge, other):
+        forge.push("main", {"train.py": "print()\n"})
+    changed(world, selection="all")
+    other.installed = False
+    changed(world, "removed", removed=(2,))
+    assert (len(world.forge.pulls), len(other.pulls)) == (1, 0)
 
 
 def test_only_what_was_added_is_introduced(world: World) -> None:
@@ -185,7 +203,7 @@ def test_the_body_tells_of_each_failed_run_what_would_have_been_done(world: Worl
     changed(world)
     text = body(world)
     assert "Of the last 3 runs **2 failed**" in text
-    assert "- asked a person first: 2" in text
+    assert "- asked a person first: 2 times" in text
     assert f"/actions/runs/{first}" in text
     assert re.search(r"\| `lower_batch_size` \| asked a person first \|", text)
     assert re.search(r"\| `rerun_failed_jobs` \| asked a person first \|", text)
@@ -195,7 +213,7 @@ def test_nothing_is_changed_or_kept_of_the_past_runs(world: World) -> None:
     world.project(None)
     ran(world, OUT_OF_MEMORY)
     changed(world)
-    assert {write.method for write in world.forge.writes} == {"commit", "ensure_branch", "ensure_pull"}
+    assert {write.method for write in world.forge.writes} == {"commit", "ensure_branch", "ensure_pull", "ensure_check"}
     with world.store.begin() as ledger:
         assert ledger.incidents_at(1) == []
 
@@ -240,6 +258,16 @@ def test_only_so_many_are_looked_at_and_the_rest_is_told(world: World) -> None:
     assert len(re.findall(r"/actions/runs/", body(world))) == MOST_DIAGNOSED
     assert "2 older ones were not" in body(world)
     assert world.forge.calls.count("job_log") == MOST_DIAGNOSED
+
+
+def test_a_body_is_never_too_long_for_github(world: World) -> None:
+    world.project(None)
+    jobs = [world.failed_job(f"ModuleNotFoundError: No module named '{'m' * 200}{n}'", f"job-{n}") for n in range(8)]
+    for _ in range(MOST_DIAGNOSED):
+        world.forge.add_run(head_sha=world.forge.branches["main"], head_branch="main", jobs=jobs)
+    changed(world)
+    assert len(body(world)) < 65_536
+    assert f"{8 * MOST_DIAGNOSED - MOST_ROWS} more causes of these runs are left out" in body(world)
 
 
 def test_runs_under_way_and_on_branches_of_ours_are_left_out(world: World) -> None:

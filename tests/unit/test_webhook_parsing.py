@@ -416,7 +416,27 @@ def test_another_push_is_ignored(members: dict[str, Any]) -> None:
     assert isinstance(understand("push", body), Ignored)
 
 
+def test_a_push_to_the_file_that_is_offered_is_looked_at() -> None:
+    found = understand("push", push([{"modified": [".github/heal.yml"]}]) | {"ref": "refs/heads/heal/onboarding"})
+    assert isinstance(found, Pushed)
+
+
 # installations
+@pytest.mark.parametrize(
+    ("event", "members", "selection"),
+    [
+        ("installation", {"installation": {"id": 5, "repository_selection": "all"}}, "all"),
+        ("installation_repositories", {"repository_selection": "selected"}, "selected"),
+        ("installation", {"installation": {"id": 5, "repository_selection": "some"}}, ""),
+        ("installation", {}, ""),
+    ],
+)
+def test_an_installation_tells_what_it_covers(event: str, members: dict[str, Any], selection: str) -> None:
+    found = understand(event, example(event) | {"repository_selection": None} | members)
+    assert isinstance(found, InstallationChanged)
+    assert found.selection == selection
+
+
 def test_a_new_installation_takes_nothing_away() -> None:
     found = understand("installation", example("installation", action="created"))
     assert isinstance(found, InstallationChanged)
@@ -436,7 +456,7 @@ def test_only_repositories_that_go_are_removed() -> None:
     body = example("installation_repositories", repositories_added=[one], repositories_removed=[other])
     found = understand("installation_repositories", body)
     assert isinstance(found, InstallationChanged)
-    assert found.removed == (2,)
+    assert (found.added, found.removed) == ((1,), (2,))
 
 
 # what is left

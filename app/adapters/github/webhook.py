@@ -27,7 +27,7 @@ from app.domain.event import (
     RunFinished,
     SecurityAlertChanged,
 )
-from app.domain.incident import FIX_BRANCHES
+from app.domain.incident import FIX_BRANCHES, ONBOARDING_BRANCH
 from app.domain.tenant import SELECTIONS, Repository, Sender
 
 COMMAND = "/heal"
@@ -193,7 +193,7 @@ def _pushed(content: Json, installation_id: int, _: int) -> AnyEvent | Ignored:
         return Ignored("a push of something other than a branch")
     if content.get("deleted") is True:
         return Ignored("a branch was deleted")
-    if ref.startswith(BRANCHES + FIX_BRANCHES):
+    if ref.startswith(BRANCHES + FIX_BRANCHES) and ref != BRANCHES + ONBOARDING_BRANCH:
         return Ignored("a push to one of the bot's own branches")
     commits = _list(content, "commits")
     shortened = len(commits) == _SHORTENED[0] or len(commits) >= _SHORTENED[1]
