@@ -232,7 +232,7 @@ def test_an_expired_log_is_told(world: World) -> None:
     world.forge.add_run(head_sha=world.forge.branches["main"], head_branch="main", jobs=[gone])
     changed(world)
     assert "its log has expired" in body(world)
-    assert "- not known: 1" in body(world)
+    assert "- not known: 1 time" in body(world)
 
 
 def test_runs_that_cannot_be_read_are_told(world: World) -> None:
