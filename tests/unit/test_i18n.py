@@ -44,40 +44,42 @@ AT = dt.datetime(2026, 11, 21, 18, 49, 1, tzinfo=dt.UTC)
         ("," * 100_000 + "de", None, "en"),
     ],
 )
-def test_a_reader_gets_the_language_chosen_or_the_best_that_the_browser_asks_for(header, chosen, language):
+def test_a_reader_gets_the_language_chosen_or_the_best_that_the_browser_asks_for(
+    header: str | None, chosen: str | None, language: str
+) -> None:
     assert negotiate(header, chosen) == language
 
 
-def test_the_pseudo_locale_is_offered_to_nobody_and_may_be_chosen():
+def test_the_pseudo_locale_is_offered_to_nobody_and_may_be_chosen() -> None:
     assert PSEUDO not in LANGUAGES
     assert negotiate(None, PSEUDO) == PSEUDO
     assert tag("zh") == "zh-Hans"
 
 
-def test_a_message_without_a_translation_stays_english():
+def test_a_message_without_a_translation_stays_english() -> None:
     said = catalog("de").gettext("No translator has seen %(what)s.", what="this")
     assert said == "No translator has seen this."
     assert catalog("tlh") is catalog(DEFAULT)
 
 
-def test_a_plural_takes_its_form_from_the_number():
+def test_a_plural_takes_its_form_from_the_number() -> None:
     words = catalog("en")
     assert words.ngettext("%(num)s line of %(file)s", "%(num)s lines of %(file)s", 1, file="a") == "1 line of a"
     assert words.ngettext("%(num)s line", "%(num)s lines", 1_000, num="1,000") == "1,000 lines"
 
 
-def test_without_values_a_message_keeps_its_holes_for_the_template_to_fill():
+def test_without_values_a_message_keeps_its_holes_for_the_template_to_fill() -> None:
     assert catalog("en").gettext("by %(who)s") == "by %(who)s"
 
 
-def test_in_html_values_are_escaped_and_words_are_not():
+def test_in_html_values_are_escaped_and_words_are_not() -> None:
     words = catalog("en").html()
     assert words["_"]("R&D by %(who)s", who="<b>") == "R&D by &lt;b&gt;"
     assert words["ngettext"]("%(num)s <", "%(num)s < %(x)s", 2, x="<") == "2 < &lt;"
 
 
 @pytest.mark.parametrize("message", ["Search incidents", "opened by %(who)s", "%(num)s lines", "Write `/heal why`."])
-def test_the_pseudo_locale_is_longer_and_keeps_holes_and_code(message):
+def test_the_pseudo_locale_is_longer_and_keeps_holes_and_code(message: str) -> None:
     text = disguised(message)
     words = re.sub(r"%\(\w+\)s|`.*`", "", message)
     assert len(text) - len(message) >= 0.4 * len(words) - 1
@@ -96,14 +98,16 @@ def test_the_pseudo_locale_is_longer_and_keeps_holes_and_code(message):
         ("zh", "12,345.5", "12.5%", "2026年11月21日", "a、b和c"),
     ],
 )
-def test_numbers_and_days_are_written_as_the_language_does(language, number, percent, day, several):
+def test_numbers_and_days_are_written_as_the_language_does(
+    language: str, number: str, percent: str, day: str, several: str
+) -> None:
     assert formats.number(12_345.5, language) == number
     assert formats.percent(0.125, language, 1) == percent
     assert formats.date(AT, language) == day
     assert formats.list("abc", language) == several
 
 
-def test_a_time_is_told_in_the_readers_zone_which_is_named():
+def test_a_time_is_told_in_the_readers_zone_which_is_named() -> None:
     assert formats.datetime(AT, "en") == "Nov 21, 2026, 6:49:01\u202fPM UTC"
     assert formats.datetime(AT, "de", ZoneInfo("Europe/Berlin")) == "21.11.2026, 19:49:01 MEZ"
     assert formats.date(AT, "en", ZoneInfo("Asia/Tokyo")) == "Nov 22, 2026"
@@ -122,11 +126,11 @@ def test_a_time_is_told_in_the_readers_zone_which_is_named():
         (90_061, "1 d 1 h"),
     ],
 )
-def test_a_duration_is_told_in_its_two_largest_units(seconds, told):
+def test_a_duration_is_told_in_its_two_largest_units(seconds: float, told: str) -> None:
     assert formats.duration(seconds, "en").replace("\xa0", " ") == told
 
 
-def test_a_duration_has_the_languages_own_units():
+def test_a_duration_has_the_languages_own_units() -> None:
     assert formats.duration(90_061, "ja") == "1日 1時間"
     assert formats.duration(90_061, "fr") == "1\xa0j 1\xa0h"
 
