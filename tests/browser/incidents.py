@@ -6,11 +6,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select, update
 
-from app.db.codec import finding_to_json
+from app.db.codec import finding_to_json, plan_to_json
+from app.db.dialect import insert as insert_or
 from app.db.engine import writing
-from app.db.tables import Base, DeliveryRow, IncidentRow, RepairRow, TimelineRow
+from app.db.tables import Base, DeliveryRow, IncidentRow, InstallationRow, RepairRow, RepositoryRow, TimelineRow
 from app.domain.finding import EvidenceLine, Finding, Remedy, Severity
 from app.domain.incident import State
+from app.domain.repair import FileEdit, Plan
 
 FORGE = "https://github.com"
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -190,6 +192,28 @@ def add_delivery(connection: Connection, guid: str = GUID, *, state: str = "done
     return int(connection.scalars(select(DeliveryRow.id).where(DeliveryRow.guid == guid)).one())
 
 
+def add_home(connection: Connection) -> None:
+    """The repositories 7 and 9, where they are not known yet."""
+    home = insert_or(connection, InstallationRow).values(id=1, account="acme", added_at=NOW)
+    connection.execute(home.on_conflict_do_nothing())
+    for number, name in ((7, "acme/vision"), (9, "acme/churn")):
+        row = insert_or(connection, RepositoryRow).values(
+            id=number, full_name=name, installation_id=1, default_branch="main", added_at=NOW
+        )
+        connection.execute(row.on_conflict_do_nothing())
+
+
+def ask(engine: Engine, number: int) -> None:
+    """Have an incident wait with a plan that can be looked at, in repositories that are known."""
+    edit = FileEdit("requirements.txt", "numpy>=2\nnumba==0.58\n", "numpy==2.0.2\nnumba==0.58\n")
+    plan = Plan(
+        "Pin numpy to 2.0.2", "numba 0.58 does not work with numpy 2.3.", (edit,), (), "Others may need a newer one."
+    )
+    with writing(engine) as connection:
+        add_repair(connection, number, "pin_dependency", state="asked", plan=plan_to_json(plan))
+        note(connection, number, "asked", {"expires_at": (NOW + timedelta(days=3)).isoformat()})
+
+
 def add_repair(
     connection: Connection, number: int, action: str, *, state: str = "proven", plan: dict[str, Any] | None = None
 ) -> None:
@@ -267,11 +291,11 @@ def fill(engine: Engine) -> None:
         add_incident(connection, 3, State.HEALED, "CUDA ran out of memory while training", ago=timedelta(hours=3),
                      heal_s=252, pull=41, story=HEALED)  # fmt: skip
         add_incident(connection, 4, State.OBSERVED, "A test fails: test_auc_is_above_baseline", kind="test_failure",
-                     repository="acme/churn", ago=timedelta(hours=2), lines=())  # fmt: skip
+                     repository="acme/churn", repository_id=9, ago=timedelta(hours=2), lines=())  # fmt: skip
         add_incident(connection, 5, State.RECOVERED, "The package index did not answer", kind="network_transient",
                      repository="acme/forecasting", ago=timedelta(minutes=80))  # fmt: skip
         add_incident(connection, 6, State.DISMISSED, "The linter found 3 mistakes", kind="lint",
-                     repository="acme/churn", ago=timedelta(minutes=71))  # fmt: skip
+                     repository="acme/churn", repository_id=9, ago=timedelta(minutes=71))  # fmt: skip
         add_incident(connection, 7, State.HEALED, "The runner lost its connection", kind="runner_lost",
                      repository="acme/speech-recognition", ago=timedelta(minutes=50), heal_s=41)  # fmt: skip
         add_incident(connection, 8, State.VERIFYING, "No space left on device while exporting the model",

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from tests.browser.incidents import fill
+from tests.browser.incidents import ask, fill
 from tests.browser.workings import fill_workings
 
 
@@ -23,6 +23,10 @@ SCREENS = [
     Screen("incident-escalated", "/incidents/2", picture=False),
     Screen("gate", "/incidents/7/gate"),
     Screen("nothing-found", "/?q=zzz", picture=False),
+    Screen("not-understood", "/?q=who:knows", picture=False),
+    Screen("several-incidents", "/incidents/bulk?verb=reject&id=1&id=2&id=8", picture=False),
+    Screen("saved-views", "/views", picture=False),
+    Screen("approvals", "/approvals"),
     Screen("deliveries", "/deliveries"),
     Screen("delivery", "/deliveries/11"),
     Screen("delivery-put-aside", "/deliveries/14", picture=False),
@@ -35,4 +39,5 @@ SCREENS = [
 def furnish(engine: Engine) -> None:
     """What the screens show."""
     fill(engine)
+    ask(engine, 2)
     fill_workings(engine)
