@@ -1,6 +1,6 @@
 """Models for the dashboard and the API: their windows, their curves, their repairs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from app.db.engine import reading
 from app.db.models import SqlModels
 from app.db.reads.reader import PAGE, AnyRow, Reader
 from app.db.sight import seen
-from app.db.tables import IncidentRow, ModelRow, RepairRow, RepositoryRow, SeriesRow, WindowRow
+from app.db.tables import IncidentRow, ModelRow, RepairRow, RepositoryRow, SeriesRow, ShelfRow, WindowRow
 from app.domain.access import Sight
 from app.domain.finding import Remedy
 from app.domain.incident import ACTIVE, State
@@ -89,6 +89,8 @@ class ModelLine:
     name: str
     repository_id: int
     repository: str
+    installation_id: int
+    default_branch: str
     added_at: datetime
     run: str = ""
     reference: WindowLine | None = None
@@ -132,6 +134,8 @@ _MODEL = (
     ModelRow.run,
     ModelRow.added_at,
     RepositoryRow.full_name.label("repository"),
+    RepositoryRow.installation_id,
+    RepositoryRow.default_branch,
 )
 _REPAIR = (
     RepairRow.id,
@@ -208,6 +212,12 @@ class ModelReads(Reader):
                 if (home, name) == (line.repository_id, line.name)
             )
 
+    def shelved(self, repository_id: int, names: Collection[str]) -> dict[str, Mapping[str, Any]]:
+        """What actions have kept under these names."""
+        row = ShelfRow
+        wanted = select(row.name, row.data).where(row.repository_id == repository_id, row.name.in_(sorted(names)))
+        return {each.name: each.data for each in self._rows(wanted)}
+
     def model_series(self, line: ModelLine) -> tuple[Series, ...]:
         """The kept samples that are labelled with the model, the newest first."""
         row = SeriesRow
@@ -252,6 +262,8 @@ def _line(
         name=row.name,
         repository_id=row.repository_id,
         repository=row.repository,
+        installation_id=row.installation_id,
+        default_branch=row.default_branch,
         added_at=row.added_at,
         run=row.run,
         reference=windows.get((row.id, Role.REFERENCE.value)),

@@ -1,8 +1,177 @@
 """Models: versions, metrics over time, drift, gates, runs; promote and roll back."""
 
+from collections.abc import Iterator, Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.db.reads.models import PROMOTE, ROLL_BACK, RUNS, ModelLine, ModelReads, ModelRepair
+from app.domain.access import Role, Sight
+from app.domain.errors import HealError
+from app.domain.interval import BENCHMARK, GATE
+from app.domain.policy import Policy
+from app.domain.tenant import Repository
+from app.healing import by_hand
+from app.healing.gather import configuration
+from app.healing.steer import MOST_REASON, steer
+from app.web.acts import actor_of
+from app.web.dashboard import model_charts
+from app.web.dashboard.export import Columns, export, wanted
 from app.web.dashboard.frame import Desk
-from app.web.guard import Guarded
+from app.web.dashboard.gate import drawing_of
+from app.web.dashboard.incidents import cursor
+from app.web.dashboard.model_moves import Choices, choices, registered
+from app.web.dashboard.repositories import settled
+from app.web.guard import LISTS, Guarded, Of, Rule, Visit, page
+
+SEEN, DECIDES = Rule(Of.MODEL), Rule(Of.MODEL, Role.OPERATOR)
+LENGTH = 200
+EXPORTED = 500  # rows of one query
+
+COLUMNS: Columns = {
+    "id": lambda line: line.id,
+    "model": lambda line: line.name,
+    "repository": lambda line: line.repository,
+    "version": lambda line: line.version,
+    "moved_at": lambda line: line.moved_at,
+    "drift": lambda line: line.drift,
+    "window": lambda line: line.window.name if line.window else "",
+    "window_rows": lambda line: line.window.rows if line.window else None,
+    "window_updated_at": lambda line: line.window.updated_at if line.window else None,
+    "incidents": lambda line: " ".join(str(incident.id) for incident in line.incidents),
+}
 
 
-def routes(desk: Desk) -> list[Guarded]:  # noqa: ARG001
-    return []
+def routes(desk: Desk) -> list[Guarded]:
+    reads = ModelReads(desk.engine)
+
+    def models(visit: Visit) -> Response:
+        search = visit.query.get("q", "").strip()[:LENGTH]
+        if form := wanted(visit.query):
+            return export(form, "models", COLUMNS, every(reads, visit.sight, search))
+        before = cursor(visit.query.get("before", ""))
+        shown = reads.models(visit.sight, search, before)
+        return desk.frame.render(visit, "models.html", page=shown, search=search, paged=before is not None)
+
+    def model(visit: Visit) -> Response:
+        line = found(visit)
+        live = visit.request.headers.get("heal-fragment") == "live"  # what is not live is not asked for again
+        words = {} if live else whole(desk, reads, visit, line)
+        return desk.frame.render(visit, "model.html", line=line, **words)
+
+    def promote(visit: Visit) -> Response:
+        line = found(visit)
+        asked = now(line).asked
+        if asked is None or asked.remedy.action != PROMOTE or visit.field("repair") != str(asked.id):
+            raise HTTPException(409, visit.t("This promotion does not wait any more. Look at the model again."))
+        who = actor_of(visit)
+        steered = steer(desk.kit, asked.incident_id, "approve", who, reason=visit.field("reason", MOST_REASON))
+        settled(visit, steered)
+        return desk.frame.back(visit, f"/incidents/{asked.incident_id}", told=approved(visit, steered.answer.value))
+
+    def roll_back(visit: Visit) -> Response:
+        """The roll back that waits is approved, the promotion that stands is undone, else one is begun by hand."""
+        line, reason, who = found(visit), visit.field("reason", MOST_REASON), actor_of(visit)
+        may, meant = now(line), visit.field("repair")
+        if may.asked is not None and may.asked.remedy.action == ROLL_BACK and meant == str(may.asked.id):
+            steered = steer(desk.kit, may.asked.incident_id, "approve", who, reason=reason)
+            settled(visit, steered)
+            told = approved(visit, steered.answer.value)
+            return desk.frame.back(visit, f"/incidents/{may.asked.incident_id}", told=told)
+        if may.standing is not None and meant == str(may.standing.id):
+            settled(visit, steer(desk.kit, may.standing.incident_id, "undo", who, reason=reason))
+            told = visit.t("The promotion is being taken back.")
+            return desk.frame.back(visit, f"/incidents/{may.standing.incident_id}", told=told)
+        if meant or may.standing is not None:
+            raise HTTPException(409, visit.t("Another version serves by now. Look at the model again."))
+        asked = by_hand.roll_back(desk.kit, line.repository_id, line.name, who, reason)
+        settled(visit, asked.steered)
+        told = visit.t("The former version is being brought back.")
+        return desk.frame.back(visit, f"/incidents/{asked.incident_id}", told=told)
+
+    def found(visit: Visit) -> ModelLine:
+        line = reads.model_line(visit.number("model"))
+        if line is None:
+            raise HTTPException(404)
+        return line
+
+    def now(line: ModelLine) -> Choices:
+        return choices(reads.model_repairs(line), registered(desk.kit, line, None), None)
+
+    return [
+        page("/models", models, LISTS),
+        page("/models/{model}", model, SEEN),
+        page("/models/{model}/promote", promote, DECIDES, methods=("POST",)),
+        page("/models/{model}/roll-back", roll_back, DECIDES, methods=("POST",)),
+    ]
+
+
+def approved(visit: Visit, answer: str) -> str:
+    if answer == "second":
+        return visit.t("Your yes is kept. Another person must say yes, too.")
+    return visit.t("Approved. It starts now.")
+
+
+def whole(desk: Desk, reads: ModelReads, visit: Visit, line: ModelLine) -> dict[str, object]:
+    """All that the page shows besides what is live."""
+    policy = policy_of(desk, line)
+    rules = policy.models.get(line.name) if policy else None
+    kept, repairs = reads.observations(line), reads.model_repairs(line)
+    known = registered(desk.kit, line, policy)
+    feature = visit.query.get("feature", "").strip()[:LENGTH]
+    names = baselines(repairs)
+    return {
+        "known": known,
+        "may": choices(repairs, known, policy),
+        "described": rules is not None,
+        "away": policy is None,
+        "metrics": model_charts.metrics(kept, policy, visit) if kept else (),
+        "curves": model_charts.curves(kept.model, visit.words) if kept else (),
+        "series": model_charts.samples(reads.model_series(line), visit.words),
+        "drift": model_charts.drift(kept, visit.query.get("window", ""), feature, rules, policy) if kept else None,
+        "windows": tuple(reversed(kept.windows)) if kept else (),
+        "reference": kept.reference if kept else None,
+        "feature": feature,
+        "gates": [repair for repair in repairs if repair.plan and repair.plan.report.get("kind") == GATE],
+        "runs": [repair for repair in repairs if repair.remedy.action in RUNS],
+        "drawings": {
+            repair.id: drawing_of(repair.proof["report"])
+            for repair in repairs
+            if isinstance(repair.proof.get("report"), dict) and repair.proof["report"].get("kind") == BENCHMARK
+        },
+        "benchmarks": model_charts.benchmarks(
+            {names[name]: told for name, told in reads.shelved(line.repository_id, names).items()}, visit.words
+        ),
+        "operates": visit.may(Role.OPERATOR),
+        "most_reason": MOST_REASON,
+    }
+
+
+def baselines(repairs: Sequence[ModelRepair]) -> dict[str, str]:
+    """Where the baselines of these benchmarks are kept: name on the shelf → name for people."""
+    found = {}
+    for repair in repairs:
+        name = repair.outcome.data.get("benchmark") if repair.outcome else None
+        where = repair.proof.get("machine_class")
+        if name and where:
+            found[f"benchmark:{name}:{where}"] = f"{name} ({where})"
+    return found
+
+
+def policy_of(desk: Desk, line: ModelLine) -> Policy | None:
+    """None where GitHub cannot be asked now."""
+    home = Repository(line.repository_id, line.repository, line.installation_id, line.default_branch)
+    try:
+        return configuration(desk.kit, desk.kit.app.forge(home)).policy
+    except HealError:
+        return None
+
+
+def every(reads: ModelReads, sight: Sight, search: str) -> Iterator[ModelLine]:
+    before: int | None = None
+    while True:
+        shown = reads.models(sight, search, before, EXPORTED)
+        yield from shown.lines
+        before = shown.older
+        if before is None:
+            return
