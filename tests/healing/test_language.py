@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from app.domain.event import Pushed
+from app.domain.tenant import Sender
 from app.healing.report import language_of
 from tests.healing.world import OUT_OF_MEMORY, World
 
@@ -44,6 +46,25 @@ def test_a_question_that_nobody_can_answer_is_asked_in_the_owners_language(world
     world.drain()
     (issue,) = world.forge.issues.values()
     assert "### 何が失敗したか" in issue.body
+
+
+def test_the_verdict_on_a_pushed_file_is_in_its_own_language_or_the_one_in_force(world: World) -> None:
+    world.project(GERMAN)
+    for text in ("version: 1\nmode: atuo\n", "version: 1\nlanguage: ja\n"):
+        sha = world.forge.push("feature", {".github/heal.yml": text})
+        event = Pushed(
+            repository=world.forge.repository,
+            sender=Sender("maria"),
+            branch="feature",
+            before="",
+            head_sha=sha,
+            paths=frozenset({".github/heal.yml"}),
+        )
+        world.arrive(event)
+        world.drain()
+    broken, valid = (check.text for check in world.forge.checks)
+    assert broken.title == "1 Fehler: bis er behoben ist, beobachtet der Bot nur"
+    assert valid.title == "有効"
 
 
 def test_the_language_is_asked_for_again_after_a_while_and_not_at_each_report(world: World) -> None:
