@@ -114,6 +114,22 @@ def test_a_cursor_that_is_none_of_ours_is_told_so(site: Site, cursor: str) -> No
     assert (answer.status_code, answer.headers["content-type"]) == (400, PROBLEM)
 
 
+def test_a_search_that_cannot_be_understood_is_told_so_and_finds_nothing(site: Site) -> None:
+    answer = site.get("/incidents?q=frob:1 status:nope", site.token(Scope.READ))
+    assert answer.status_code == 422
+    assert "frob:: there is no such qualifier" in answer.json()["detail"]
+
+
+def test_the_bot_itself_is_told_of_only_to_those_who_run_it(site: Site) -> None:
+    everything = site.get("/system", site.token(Scope.ADMIN))
+    assert everything.status_code == 200
+    assert {queue["work"] for queue in everything.json()["queues"]} == {"delivery", "repair", "effect"}
+    visitor(site.client, site.engine, Role.ADMIN, [7], account_id=77)
+    site.client.cookies.clear()
+    assert site.get("/system", site.token(Scope.ADMIN, account_id=77)).status_code == 404
+    assert site.post("/system/pause", site.token(Scope.READ)).status_code == 403
+
+
 def test_what_has_not_changed_is_not_sent_again(site: Site) -> None:
     token = site.token(Scope.READ)
     first = site.get("/incidents/1", token)
@@ -199,10 +215,10 @@ def test_whoever_holds_the_machine_may_use_it_from_their_browser(site: Site) -> 
     assert site.client.post("/incidents/2/reject", json={}).status_code == 403, "nothing says that it is our own page"
 
 
-def test_nothing_that_is_sent_breaks_what_is_described(site: Site) -> None:
+def test_nothing_that_is_sent_breaks_what_is_described(asked: Site) -> None:
     """Schemathesis: made-up requests by the description, and what it says of the answers."""
-    token = site.token(Scope.ADMIN)
-    schema = schemathesis.openapi.from_asgi(f"{PREFIX}/openapi.json", Starlette(routes=[Mount(PREFIX, site.app)]))
+    token = asked.token(Scope.ADMIN)
+    schema = schemathesis.openapi.from_asgi(f"{PREFIX}/openapi.json", Starlette(routes=[Mount(PREFIX, asked.app)]))
     broken: list[str] = []
 
     for result in schema.get_all_operations():

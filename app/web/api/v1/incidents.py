@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from app.db.reads import IncidentDetail, IncidentLine, Reads
 from app.domain.incident import State
+from app.domain.search import Trouble, parse
 from app.healing.steer import Answer, Steered, steer
 from app.web.acts import actor_of
 from app.web.api.v1.machines import Machines
@@ -100,6 +101,14 @@ class Decided(Told):
     message: str
 
 
+WRONG = {
+    Trouble.UNKNOWN: "there is no such qualifier",
+    Trouble.EMPTY: "a value is missing",
+    Trouble.STATUS: "there is no such status",
+    Trouble.SINCE: "say 7d, 12h or a day such as 2026-11-01, once",
+    Trouble.QUOTE: "the quotation mark is not closed",
+    Trouble.MANY: "that is more than is looked for at once",
+}
 _STATUS = {
     Answer.TOO_LATE: 409,
     Answer.IMPOSSIBLE: 409,
@@ -120,12 +129,15 @@ def add(router: APIRouter, desk: Desk, machines: Machines) -> None:  # noqa: ARG
         cursor: Cursor = "",
         limit: Limit = 50,
     ) -> Page[Incident]:
-        found = reads.incidents(visit.sight, (), q, number_of(cursor), limit)
+        search = parse(q)
+        if search.problems:
+            raise HTTPException(422, "; ".join(f"{each.text}: {WRONG[each.trouble]}" for each in search.problems))
+        found = reads.incidents(visit.sight, (), search, number_of(cursor), limit)
         return Page(items=[incident_of(line) for line in found.lines], next=cursor_of(found.older))
 
     @router.get("/approvals")
     def list_approvals(visit: Lists, cursor: Cursor = "", limit: Limit = 50) -> Page[Incident]:
-        """What waits for somebody's decision."""
+        """What waits for somebody's decision, newest first."""
         found = reads.incidents(visit.sight, (State.AWAITING_APPROVAL,), "", number_of(cursor), limit)
         return Page(items=[incident_of(line) for line in found.lines], next=cursor_of(found.older))
 
