@@ -160,3 +160,10 @@ def test_intervals_are_drawn_through_their_points_and_told_beside_them() -> None
     assert x0 == x1 == x
     assert high < y < low <= plot.bottom
     assert [row.cells[0] for row in plot.rows] == ["0.8 (0.7 – 0.85)", "0.9", ""]
+
+
+def test_a_single_time_stands_in_the_middle_of_its_day() -> None:
+    plot = drawn(lines([Curve("ms", [(1_763_650_800.0, 10.0)])], WORDS, times=True))
+    ((x, _),) = places(plot.lines[0].path)
+    assert x == (plot.left + plot.right) / 2
+    assert 1 <= len(plot.across) <= 5

@@ -76,7 +76,7 @@ def metrics(kept: Observations, policy: Policy | None, visit: Visit) -> tuple[Ch
         if name in reference:
             value = reference[name].value
             limits = [
-                Limit(visit.t("Reference"), value),
+                Limit(visit.t("Reference"), value, usual=True),
                 Limit(visit.t("Told as worse from here"), _bound(name, value, settings)),
             ]
         plot = lines([curve], visit.words, limits=limits, names=[window for window, _ in judged])

@@ -40,10 +40,11 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """A threshold: a line across the plot."""
+    """A line across the plot: a threshold, or (`usual`) what is usual."""
 
     name: str
     value: float
+    usual: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,12 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A threshold, drawn at `y`."""
+    """A Limit, drawn at `y`."""
 
     name: str
     y: float
     told: str
+    usual: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def lines(
     ys = [y for curve in kept for _, y in curve.points if y is not None] + [limit.value for limit in limits]
     ys += [end for curve in kept for span in curve.spans.values() for end in span]
     low, high = _roomy(min(ys), max(ys))
-    left, right = _apart(xs[0], xs[-1])
+    left, right = _apart(xs[0], xs[-1], _DAY / 2 if times else 0.5 if names else 0.0)
 
     def place_x(x: float) -> float:
         return _round(LEFT + (x - left) / (right - left) * (WIDTH - LEFT - RIGHT))
@@ -173,7 +175,7 @@ def lines(
         rows=rows,
         left_out=len(xs) - len(rows),
         lines=drawn,
-        marks=tuple(Mark(limit.name, place_y(limit.value), say_y(limit.value)) for limit in limits),
+        marks=tuple(Mark(limit.name, place_y(limit.value), say_y(limit.value), limit.usual) for limit in limits),
     )
 
 
@@ -336,11 +338,11 @@ def _roomy(low: float, high: float) -> tuple[float, float]:
     return low - room if low else low, high + room
 
 
-def _apart(low: float, high: float) -> tuple[float, float]:
-    """Two ends between which something can be drawn."""
+def _apart(low: float, high: float, room: float = 0.0) -> tuple[float, float]:
+    """Two ends between which something can be drawn; `room` is what stands around a single value."""
     if high - low > 1e-12 * max(abs(low), abs(high)):
         return low, high
-    room = abs(low) * 0.5 or 1.0
+    room = room or abs(low) * 0.5 or 1.0
     return low - room, high + room
 
 
