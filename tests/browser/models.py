@@ -3,8 +3,9 @@ behind its gate, a benchmark, samples with a limit. Made by the product's own ha
 memory."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sqlalchemy import Engine
@@ -12,12 +13,19 @@ from sqlalchemy import Engine
 from app.adapters import sources
 from app.db.store import SqlStore
 from app.domain.delivery import Delivery
+from app.domain.policy import CONFIG_PATH
 from app.domain.signal import Series
+from app.domain.tenant import Repository
+from app.healing.kit import Kit
+from app.ports.forge import App, Forge
 from app.ports.queue import Work
 from tests.actions.trials import classes
+from tests.browser.site import wired_for
 from tests.healing.test_benchmark import WORKFLOW, report
 from tests.healing.world import World
+from tests.twins.forge import MemoryApp
 from tests.twins.registry import MemoryRegistry
+from tests.web.people import add_repository
 
 MODEL = "churn"
 REFERENCE, CURRENT = "reference", "current"
@@ -103,6 +111,32 @@ def trained(engine: Engine) -> World:
     world.drain()
     measure(world)
     return world
+
+
+def fill_models(engine: Engine) -> None:
+    add_repository(engine, 7, "acme/vision")
+    trained(engine)
+
+
+class Partly:
+    """The App, whose GitHub is away, but for the repository with the model."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._here = MemoryApp().add("acme/trainer")
+        self._here.push("main", {CONFIG_PATH: CONFIG})
+
+    def forge(self, repository: Repository) -> Forge:
+        return self._here if repository.id == self._here.repository.id else self._app.forge(repository)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._app, name)
+
+
+def kit_for(engine: Engine) -> Kit:
+    """The product's own, on that database, which knows what GitHub and the registry say of the model."""
+    kit = wired_for(engine).kit
+    return replace(kit, app=cast(App, Partly(kit.app)), registry=registered())
 
 
 def registered() -> MemoryRegistry:

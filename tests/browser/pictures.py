@@ -17,6 +17,7 @@ from app.db.engine import make_engine
 from app.domain.access import LOCAL
 from app.web.sessions import PLAIN
 from tests.browser.chromium import FLAGS, find_or_install
+from tests.browser.models import kit_for
 from tests.browser.screens import SCREENS, furnish
 from tests.browser.site import serving
 
@@ -51,7 +52,7 @@ def main(words: list[str]) -> int:
         accounts.remember(LOCAL, "local", operator=True)
         cookie = accounts.open(LOCAL, seconds=3600.0)
         browser = playwright.chromium.launch(executable_path=find_or_install(), args=list(FLAGS))
-        with serving(engine) as address:
+        with serving(engine, kit_for(engine)) as address:
             for name, path, window in takes():
                 if not name.startswith(asked.only):
                     continue

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from tests.browser.incidents import ask, fill
+from tests.browser.models import fill_models
 from tests.browser.workings import fill_workings
 
 
@@ -33,6 +34,13 @@ SCREENS = [
     Screen("no-delivery-found", "/deliveries?event=zzz", picture=False),
     Screen("simulator", "/simulator?delivery=11"),
     Screen("system", "/system"),
+    Screen("repositories", "/repositories"),
+    Screen("repository", "/repositories/1"),
+    Screen("repository-unreachable", "/repositories/7", picture=False),
+    Screen("no-repository-found", "/repositories?q=zzz", picture=False),
+    Screen("models", "/models"),
+    Screen("model", "/models/1"),
+    Screen("no-model-found", "/models?q=zzz", picture=False),
 ]
 
 
@@ -41,3 +49,4 @@ def furnish(engine: Engine) -> None:
     fill(engine)
     ask(engine, 2)
     fill_workings(engine)
+    fill_models(engine)
