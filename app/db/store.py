@@ -36,7 +36,20 @@ from app.db.leases import (
 from app.db.ledger import SqlLedger
 from app.db.models import forget_removed
 from app.db.rows import ZSTD_LEVEL, delivery_of, mailbox_of, packed, repository_of
-from app.db.tables import DeliveryRow, InstallationRow, MarkRow, RepositoryRow, SecretRow, TurnRow, json_text, storable
+from app.db.tables import (
+    AnswerRow,
+    DeliveryRow,
+    InstallationRow,
+    MarkRow,
+    RefreshRow,
+    RepositoryRow,
+    SecretRow,
+    SessionRow,
+    SignInRow,
+    TurnRow,
+    json_text,
+    storable,
+)
 from app.domain.delivery import OBSERVATIONS, Delivery, DeliveryState, Kept
 from app.domain.errors import Unreachable
 from app.domain.repair import FINAL
@@ -46,6 +59,13 @@ from app.ports.store import Lease
 
 MAX_CRASHES = 3
 RETRY_CAP_S = 900.0
+_DAY_S = 24 * 3600.0
+_PERSONAL: tuple[tuple[Any, float], ...] = (  # whoever writes there tidies up as well; but perhaps nobody does any more
+    (AnswerRow.at, _DAY_S),
+    (SignInRow.expires_at, _DAY_S),
+    (RefreshRow.expires_at, _DAY_S),
+    (SessionRow.expires_at, 7 * _DAY_S),
+)
 _KEEP_MARKS_S = 90 * 24 * 3600.0  # since when a runner is away; those of runners that are gone are left behind
 SAFE_PART = 0.8  # of a lease: work stops before others may take the row
 
@@ -127,6 +147,8 @@ class SqlStore:
             dead = and_(DeliveryRow.source == OBSERVATIONS, DeliveryRow.buried_at < db_now(-older_than_s))
             connection.execute(delete(DeliveryRow).where(finished, over, DeliveryRow.source == "schedule"))
             forget_removed(connection, older_than_s)
+            for ends_at, after_s in _PERSONAL:
+                connection.execute(delete(ends_at.class_).where(ends_at < db_now(-after_s)))
             gone = MarkRow.at < db_now(-_KEEP_MARKS_S)
             connection.execute(delete(MarkRow).where(MarkRow.name.startswith("runner:", autoescape=True), gone))
             return connection.execute(

@@ -2,10 +2,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
+from app.db.accounts import Accounts
+from app.db.answers import Answers
+from app.db.engine import db_now, reading, writing
 from app.db.store import SqlStore
-from app.db.tables import DeliveryRow
+from app.db.tables import AnswerRow, DeliveryRow, SessionRow
 from app.domain.delivery import OBSERVATIONS, DeliveryState
 from app.ports.queue import Work
 from tests.conftest import Bell
@@ -178,6 +181,24 @@ def test_a_models_rows_are_not_kept_when_they_are_ignored_or_dead(store: SqlStor
 def _count(engine: Engine) -> int:
     with engine.connect() as connection:
         return connection.execute(select(func.count()).select_from(DeliveryRow)).scalar_one()
+
+
+def test_what_people_left_behind_is_tidied_up_though_nobody_comes(store: SqlStore, engine: Engine) -> None:
+    accounts = Accounts(engine)
+    accounts.remember(11, "maria", operator=False)
+    accounts.open(11, seconds=60)
+    Answers(engine).begin("token:1", "key", "hash")
+
+    def left() -> list[int]:
+        store.prune(older_than_s=3600)
+        with reading(engine) as connection:
+            return [connection.scalar(select(func.count()).select_from(row)) or 0 for row in (AnswerRow, SessionRow)]
+
+    assert left() == [1, 1]
+    with writing(engine) as connection:
+        connection.execute(update(AnswerRow).values(at=db_now(-2 * 86_400)))
+        connection.execute(update(SessionRow).values(expires_at=db_now(-8 * 86_400)))
+    assert left() == [0, 0]
 
 
 def test_what_was_marked_of_a_runner_long_ago_is_forgotten_and_nothing_else(store: SqlStore) -> None:

@@ -152,6 +152,16 @@ def test_no_word_of_a_removed_repository_is_left(store: SqlStore, engine: Engine
     assert pending(engine) == []
 
 
+def test_no_table_of_a_tenant_is_forgotten() -> None:
+    erased = {
+        *("deliveries", "incidents", "effects", "repairs", "models", "series", "shelf"),
+        *("tokens", "grants", "members", "spending"),
+    }
+    kept = {"audit", "repositories"}
+    theirs = {t.name for t in Base.metadata.sorted_tables if {"repository_id", "installation_id"} & set(t.c.keys())}
+    assert theirs == erased | kept
+
+
 def test_what_accountability_needs_is_kept(store: SqlStore, engine: Engine) -> None:
     number = fill(store, engine)
     Audit(engine).add(Act("maria", "dashboard", "approve", "incident", str(number), repository_id=7))
