@@ -53,7 +53,7 @@ def test_a_paused_page_stays_as_it_is(visit: Open, database: Engine) -> None:
 
 def test_the_essentials_work_without_javascript(visit: Open) -> None:
     page = visit("/", java_script_enabled=False)
-    assert page.locator(".row").count() == 10
+    assert page.locator(".row").count() >= 10
     assert re.search(r"20\d\d, \d+:\d\d:\d\d\s[AP]M UTC", page.locator("#incident-3").inner_text())
     assert not page.locator("#live").is_visible()
     page.get_by_role("searchbox").fill("repo:acme/churn")
