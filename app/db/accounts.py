@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, select
 from app.db.audit import Act, add
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
+from app.db.sight import in_force
 from app.db.tables import AccountRow, GrantRow, MemberRow, RepositoryRow, SessionRow, SignInRow
 from app.domain.access import Account, Role, least
 
@@ -304,6 +305,7 @@ def role_in(connection: Connection, account_id: int, repository_id: int) -> Role
         .where(
             GrantRow.account_id == account_id,
             GrantRow.repository_id == repository_id,
+            in_force(),
             RepositoryRow.installation_id == GrantRow.installation_id,  # it may have moved to another
             RepositoryRow.removed_at.is_(None),
         )
@@ -316,6 +318,7 @@ def role_at(connection: Connection, account_id: int, installation_id: int) -> Ro
         GrantRow.repository_id == RepositoryRow.id,
         GrantRow.installation_id == installation_id,
         GrantRow.account_id == account_id,
+        in_force(),
     )
     all_of_it = (
         select(GrantRow.role)

@@ -4,8 +4,11 @@ from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Select, false, select, true
 
+from app.db.engine import db_now
 from app.db.tables import GrantRow, RepositoryRow
 from app.domain.access import Sight
+
+GRANTED_S = 7 * 86_400.0
 
 
 class OfRepository(Protocol):
@@ -39,6 +42,11 @@ def seen_repository(sight: Sight, repository_id: Any) -> ColumnElement[bool]:
     return every
 
 
+def in_force() -> ColumnElement[bool]:
+    """What GitHub said long ago is worth nothing: tokens outlive the sign-in of whoever made them."""
+    return GrantRow.granted_at > db_now(-GRANTED_S)
+
+
 def _granted(account_id: int) -> Select[tuple[int]]:
     """What the App was removed from, or what has moved to another installation, is granted to nobody."""
     return (
@@ -46,6 +54,7 @@ def _granted(account_id: int) -> Select[tuple[int]]:
         .join(RepositoryRow, RepositoryRow.id == GrantRow.repository_id)
         .where(
             GrantRow.account_id == account_id,
+            in_force(),
             RepositoryRow.installation_id == GrantRow.installation_id,
             RepositoryRow.removed_at.is_(None),
         )
