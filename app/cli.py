@@ -129,11 +129,13 @@ def worker(
     settings = _settings()
     if settings.embedded:
         _fail(USAGE, "HEAL_QUEUE__BROKER_URL is not set: on the embedded default `heal serve` works by itself")
-    from app.commands.worker import run
+    from app.commands.worker import run, wait_until_set_up
     from app.wiring import logs
 
     logs(settings)
-    raise typer.Exit(run(concurrency))
+    with _told():
+        ready = wait_until_set_up(settings)
+    raise typer.Exit(run(concurrency) if ready else 0)
 
 
 @app.command()

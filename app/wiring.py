@@ -189,13 +189,13 @@ def completed(settings: Settings, kept: Mapping[str, bytes]) -> Settings:
     text = {name: value.decode() for name, value in kept.items()}
     github: dict[str, object] = {"app_id": int(text["app_id"])}
     if not settings.private_key_pem():
-        github["private_key"] = SecretStr(text["private_key"])
+        github |= {"private_key": SecretStr(text["private_key"]), "private_key_file": None}
     if not settings.webhook_secrets():
-        github["webhook_secrets"] = (SecretStr(text["webhook_secret"]),)
+        github |= {"webhook_secrets": (SecretStr(text["webhook_secret"]),), "webhook_secrets_file": None}
     if not told.client_id:
         github["client_id"] = text["client_id"]
     if not settings.client_secret():
-        github["client_secret"] = SecretStr(text["client_secret"])
+        github |= {"client_secret": SecretStr(text["client_secret"]), "client_secret_file": None}
     github |= {name: text[name] for name in ("api_url", "web_url") if name not in told.model_fields_set}
     web = {} if settings.web.public_url else {"public_url": text["public_url"]}
     return settings.model_copy(

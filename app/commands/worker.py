@@ -4,13 +4,43 @@ both anew."""
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import structlog
 
+from app.settings import Settings
+from app.wiring import Unregistered, wire
+
 log = structlog.get_logger()
 
 _GRACE_S = 40.0
+_LOOK_EVERY_S = 5.0
+
+
+def wait_until_set_up(settings: Settings, *, every_s: float = _LOOK_EVERY_S) -> bool:
+    """As long as `heal serve` or `heal setup` is still to register the App. False: told to stop meanwhile. Raises
+    Unconfigured, Unreachable."""
+    stopping = threading.Event()
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda *_: stopping.set())
+    told = False
+    try:
+        while not stopping.is_set():
+            try:
+                wire(settings).engine.dispose()
+            except Unregistered as error:
+                if not told:
+                    log.warning("waiting_for_setup", reason=str(error))
+                    told = True
+            else:
+                return True
+            stopping.wait(every_s)
+        return False
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(concurrency: int) -> int:

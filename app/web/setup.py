@@ -189,6 +189,8 @@ class Setup:
             )
         except (Malformed, ValueError) as error:
             return self._ask(visit, told, str(error))
+        if trouble := self._overruled(visit, wish):
+            return self._ask(visit, told, trouble)
         state = self._setups.leave(token, json.dumps(luggage_of(wish)))
         manifest = wish.manifest()
         policy = SECURITY_HEADERS["Content-Security-Policy"].replace(
@@ -204,6 +206,22 @@ class Setup:
             address=wish.site.new_app(wish.organization, state),
             back=f"/setup?{visit.request.url.query}",
         )
+
+    def _overruled(self, visit: Visit, wish: Wish) -> str:
+        """What the environment says comes first, and would not fit the App; empty if it fits."""
+        github, public = self._settings.github, self._settings.web.public_url.rstrip("/")
+        for variable, said, wanted in (
+            ("HEAL_GITHUB__WEB_URL", github.web_url if "web_url" in github.model_fields_set else "", wish.site.web_url),
+            ("HEAL_GITHUB__API_URL", github.api_url if "api_url" in github.model_fields_set else "", wish.site.api_url),
+            ("HEAL_WEB__PUBLIC_URL", public, wish.public_url),
+        ):
+            if said and said.rstrip("/") != wanted:
+                return visit.t(
+                    "The environment says %(said)s in %(variable)s, which comes first: change it there.",
+                    said=said,
+                    variable=variable,
+                )
+        return ""
 
     async def _created(self, visit: Visit, token: str) -> Response:
         """GitHub sends people back here, with a code that is good once."""

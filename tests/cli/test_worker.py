@@ -2,16 +2,23 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+
+from app.commands.worker import wait_until_set_up
+from app.db.engine import make_engine
+from app.settings import Settings
+from app.wiring import Wired, credentials, wire
 
 pytestmark = pytest.mark.redis
 
@@ -75,3 +82,44 @@ def test_a_graceful_stop_ends_both(worker: subprocess.Popen[bytes]) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(90) == 0
     until(lambda: gone(both))
+
+
+def test_a_worker_waits_for_the_setup_and_then_works(tmp_path: Path, sqlite_template: Path, redis_url: str) -> None:
+    shutil.copy(sqlite_template, tmp_path / "heal.db")
+    url = f"sqlite:///{tmp_path / 'heal.db'}"
+    settings = Settings(database={"url": url}, queue={"broker_url": redis_url})
+    kept = {
+        "app_id": b"7",
+        "slug": b"heal",
+        "private_key": b"PEM",
+        "webhook_secret": b"hook",
+        "client_id": b"Iv1.x",
+        "client_secret": b"oauth",
+        "api_url": b"http://127.0.0.1:1",
+        "web_url": b"http://127.0.0.1:1",
+        "public_url": b"http://127.0.0.1:8000",
+    }
+    looks = []
+
+    def look(told: Settings) -> Wired:
+        looks.append(told)
+        if len(looks) == 3:
+            credentials(settings, make_engine(url)).keep(kept)
+        return wire(told)
+
+    with patch("app.commands.worker.wire", look):
+        assert wait_until_set_up(settings, every_s=0.01)
+    assert len(looks) == 3
+
+
+def test_a_worker_that_waits_for_the_setup_can_be_stopped(tmp_path: Path, sqlite_template: Path) -> None:
+    shutil.copy(sqlite_template, tmp_path / "heal.db")
+    settings = Settings(database={"url": f"sqlite:///{tmp_path / 'heal.db'}"})
+
+    def look(told: Settings) -> Wired:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return wire(told)
+
+    with patch("app.commands.worker.wire", look):
+        assert not wait_until_set_up(settings, every_s=60.0)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

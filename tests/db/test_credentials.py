@@ -73,6 +73,14 @@ def test_the_environment_comes_before_what_was_kept() -> None:
     assert whole.web.public_url == "https://b"
 
 
+def test_files_that_are_there_and_empty_say_nothing(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    files = {"private_key_file": empty, "webhook_secrets_file": empty, "client_secret_file": empty}
+    whole = completed(Settings(github=files), KEPT)
+    assert (whole.private_key_pem(), whole.webhook_secrets(), whole.client_secret()) == ("PEM", (b"hook",), "oauth")
+
+
 def test_nothing_of_another_app_is_mixed_in() -> None:
     told = Settings(github={"app_id": 8})
     assert completed(told, KEPT) == told

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from html import unescape
@@ -229,6 +230,25 @@ def test_a_wish_that_cannot_be_fulfilled_says_why_and_keeps_what_was_typed(
     assert "script-src *" not in page.headers["content-security-policy"]
     if "name" not in changes:
         assert 'value="Typed"' in page.text
+
+
+@pytest.mark.parametrize(
+    ("groups", "variable"),
+    [
+        ({"github": {"web_url": "https://github.example"}}, "HEAL_GITHUB__WEB_URL"),
+        ({"github": {"api_url": "https://github.example/api/v3"}}, "HEAL_GITHUB__API_URL"),
+        ({"web": {"public_url": "https://other.example.com"}}, "HEAL_WEB__PUBLIC_URL"),
+    ],
+)
+def test_a_wish_that_the_environment_overrules_is_not_registered(
+    sqlite_template: Path, tmp_path: Path, groups: dict[str, Any], variable: str
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "heal.db")
+    with Bot(settings_of(f"sqlite:///{tmp_path / 'heal.db'}", **groups)) as bot:
+        bot.enter()
+        page = bot.ask()
+    assert page.status_code == 422
+    assert variable in page.text
 
 
 def test_github_hands_over_the_app_and_everything_is_served_without_a_restart(bot: Bot, github: Github) -> None:
