@@ -7,13 +7,14 @@ from sqlalchemy import Connection, or_, select
 
 from app.db.engine import reading
 from app.db.reads.reader import AnyRow, Reader
-from app.db.rows import incident_of, repair_of
+from app.db.rows import incident_of, repair_of, repository_of
 from app.db.sight import seen
-from app.db.tables import ApprovalRow, IncidentRow, RepairRow, SwitchRow
+from app.db.tables import ApprovalRow, IncidentRow, RepairRow, RepositoryRow, SwitchRow
 from app.domain.access import Sight
 from app.domain.incident import Incident, State
 from app.domain.policy import MUTE, Switch, mute_scope, repository_scope
 from app.domain.repair import Repair
+from app.domain.tenant import Repository
 
 _REPAIRS = 200
 SIMILAR = 5
@@ -80,6 +81,12 @@ class DecisionReads(Reader):
         paused = next((switch for switch in on if switch.scope != mute), None)
         muted = next((switch for switch in on if switch.scope == mute), None)
         return Standing(incident, tuple(reversed(repairs)), said_yes, paused, muted)
+
+    def repository(self, repository_id: int) -> Repository | None:
+        """None where the App is not installed any more."""
+        row = RepositoryRow
+        found = self._rows(select(row).where(row.id == repository_id, row.removed_at.is_(None)))
+        return repository_of(found[0]) if found else None
 
     def switches(self, repository_id: int) -> list[Switch]:
         """The kill switches that are on for a repository: everybody's first, then its own."""

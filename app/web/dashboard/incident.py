@@ -17,6 +17,7 @@ from app.healing.steer import DECISIONS, Answer, Steered, steer
 from app.security.masking import mask
 from app.web.acts import actor_of
 from app.web.choices import choices, version_of
+from app.web.dashboard import log
 from app.web.dashboard.drift import DRAWN, drift_of
 from app.web.dashboard.frame import Desk
 from app.web.dashboard.gate import drawing_of
@@ -107,6 +108,7 @@ def routes(desk: Desk) -> list[Guarded]:
         page("/incidents/{incident}/decisions", decide, DECIDES, methods=("POST",), name="decide"),
         page("/incidents/{incident}/data", data, SEEN),
         page("/incidents/{incident}/gate", gate, SEEN),
+        *log.routes(desk),
     ]
 
 

@@ -1,0 +1,11 @@
+// The log by keyboard: n and p go from match to match. Without this script the links do the same.
+const links = { n: document.getElementById("next-match"), p: document.getElementById("previous-match") };
+
+document.addEventListener("keydown", (event) => {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable], dialog")) return;
+  const link = links[event.key];
+  if (!link) return;
+  event.preventDefault();
+  link.click();
+});
