@@ -1,6 +1,7 @@
 """Who a bearer token is: an API token, or an access token that was exchanged for one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from functools import cached_property, partial
 
 from starlette.requests import Request
@@ -8,7 +9,7 @@ from starlette.requests import Request
 from app.db.accounts import Accounts
 from app.db.refresh import RefreshTokens
 from app.db.tokens import PREFIX, Tokens
-from app.domain.access import EVERYTHING, Account, Role, Scope, Sight, Token
+from app.domain.access import EVERYTHING, LOCAL, Account, Role, Scope, Sight, Token
 from app.security.access_tokens import AccessTokens
 from app.web.guard import Identity
 from app.wiring import Wired
@@ -17,12 +18,20 @@ _ROLES = ((Scope.ADMIN, Role.ADMIN), (Scope.OPERATE, Role.OPERATOR), (Scope.READ
 
 
 class Machines:
-    """`seed` gives what signs access tokens, once it is needed."""
+    """`seed` gives what signs access tokens, once it is needed; `operators` are the accounts that run the bot now."""
 
-    def __init__(self, tokens: Tokens, seed: Callable[[], bytes], refresh: RefreshTokens, accounts: Accounts) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        seed: Callable[[], bytes],
+        refresh: RefreshTokens,
+        accounts: Accounts,
+        operators: Collection[int] = (),
+    ) -> None:
         self.tokens = tokens
         self.refresh = refresh
         self._seed = seed
+        self._operators = frozenset({LOCAL, *operators})
         self._accounts = accounts
 
     @cached_property
@@ -40,6 +49,8 @@ class Machines:
         maker = None if token.account_id is None else self._accounts.account(token.account_id)
         if token.account_id is not None and maker is None:
             return None
+        if maker is not None:
+            maker = replace(maker, operator=maker.id in self._operators)
         name = f"token {token.name or token.id}"
         return Identity(maker, sight_of(token, maker), name, token=token, most=role)
 
@@ -74,4 +85,5 @@ def machines_of(wired: Wired) -> Machines:
         partial(secret, "access tokens"),
         RefreshTokens(wired.engine),
         Accounts(wired.engine),
+        wired.settings.web.operators,
     )
