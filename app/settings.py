@@ -40,6 +40,12 @@ class GitHub(_Group):
     api_url: str = "https://api.github.com"
     web_url: str = "https://github.com"
     app_id: int = 0
+
+    @field_validator("app_id", mode="before")
+    @classmethod
+    def _none_yet(cls, value: object) -> object:
+        return value or 0  # a file may name it without a value
+
     private_key: SecretStr = SecretStr("")
     private_key_file: Path | None = None
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = Field(

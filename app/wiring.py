@@ -204,12 +204,16 @@ def completed(settings: Settings, kept: Mapping[str, bytes]) -> Settings:
 
 
 def missing(settings: Settings) -> list[str]:
-    """The variables without which the App cannot work, and that are not set."""
-    needed = {
-        "HEAL_GITHUB__APP_ID": settings.github.app_id,
-        "HEAL_GITHUB__PRIVATE_KEY_FILE": settings.private_key_pem(),
-        "HEAL_GITHUB__WEBHOOK_SECRETS_FILE": settings.webhook_secrets(),
-    }
+    """The variables without which the App cannot work, and that are not set. Raises Unconfigured for a file that cannot
+    be read."""
+    try:
+        needed = {
+            "HEAL_GITHUB__APP_ID": settings.github.app_id,
+            "HEAL_GITHUB__PRIVATE_KEY_FILE": settings.private_key_pem(),
+            "HEAL_GITHUB__WEBHOOK_SECRETS_FILE": settings.webhook_secrets(),
+        }
+    except OSError as error:
+        raise Unconfigured(f"a file with a secret cannot be read: {error}") from error
     return [name for name, value in needed.items() if not value]
 
 

@@ -128,6 +128,12 @@ def test_a_private_address_needs_the_relay(heal: Heal) -> None:
     assert heal("setup", "--form", "form.html", "--public-url", "http://127.0.0.1:8000", "--relay").exit_code == 0
 
 
+def test_a_file_that_is_not_there_is_named(heal: Heal) -> None:
+    done = heal("serve", HEAL_GITHUB__APP_ID="", HEAL_GITHUB__PRIVATE_KEY_FILE="secrets/key.pem")
+    assert done.exit_code == 2
+    assert "secrets/key.pem" in done.stderr
+
+
 def test_serving_without_anything_needs_a_key_for_what_is_handed_over(heal: Heal, postgres_url: str) -> None:
     done = heal("serve", HEAL_DATABASE__URL=postgres_url, HEAL_VAULT__KEYS="")
     assert done.exit_code == 2
