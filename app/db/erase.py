@@ -9,7 +9,7 @@ approved: who did what can be told, and not what broke or what stood in the logs
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -67,12 +67,14 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """`what` is repository or installation, `id` GitHub's number of it."""
+    """`what` is repository or installation, `id` GitHub's number of it. `passed` is up to which row of a table this
+    process has come, so that a long table is not looked through from its start for each batch."""
 
     name: str
     what: str
     id: int
     at: datetime
+    passed: dict[str, int] = field(default_factory=dict, compare=False)
 
     def here(self, row: Any) -> ColumnElement[bool]:
         column = row.repository_id if self.what == "repository" else row.installation_id
@@ -157,7 +159,9 @@ def _deliveries(connection: Connection, removal: Removal, most: int) -> int:
     """The GUID stays, so that a redelivery is known."""
     row = DeliveryRow
     over = (row.received_at <= removal.at, row.state != DeliveryState.READY.value, row.reason != WHY)
-    ids = _ids(connection, row.id, most, removal.here(row), *over)
+    passed = removal.passed.get("deliveries", 0)
+    ids = _ids(connection, row.id, most, removal.here(row), row.id > passed, *over)
+    removal.passed["deliveries"] = max(ids, default=passed)
     nothing: dict[str, Any] = {
         "body": b"",
         "headers": {},
@@ -175,11 +179,13 @@ def _deliveries(connection: Connection, removal: Removal, most: int) -> int:
 def _incidents(connection: Connection, removal: Removal, most: int) -> int:
     row = IncidentRow
     whole = select(row.id, row.detector, row.severity)
-    theirs = whole.where(removal.here(row), _gone(), row.summary != ERASED).order_by(row.id).limit(most)
-    found = connection.execute(theirs).all()
-    if not found:
-        return 0
+    passed = removal.passed.get("incidents", 0)
+    left = (_gone(), row.summary != ERASED, row.id > passed)
+    found = connection.execute(whole.where(removal.here(row), *left).order_by(row.id).limit(most)).all()
     ids = [each.id for each in found]
+    removal.passed["incidents"] = max(ids, default=passed)
+    if not ids:
+        return 0
     repairs = select(RepairRow.id).where(RepairRow.incident_id.in_(ids))
     for told, which in (
         (TimelineRow, TimelineRow.incident_id.in_(ids)),
