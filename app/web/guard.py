@@ -120,10 +120,10 @@ class Visit:
         """Whether they may do that to the thing of this page."""
         return self.role is not None and self.role.covers(role)
 
-    def t(self, message: str, **values: object) -> str:
+    def t(self, message: str, /, **values: object) -> str:
         return self.words.gettext(message, **values)
 
-    def nt(self, one: str, many: str, n: int, **values: object) -> str:
+    def nt(self, one: str, many: str, n: int, /, **values: object) -> str:
         return self.words.ngettext(one, many, n, **values)
 
 
@@ -177,8 +177,9 @@ class Guard:
         self._identify = tuple(identify)
         self._buckets = Buckets(per_minute)
 
-    async def admit(self, request: Request, rule: Rule) -> Visit:
-        """Raises SignInFirst, and HTTPException: 401, 403, 404, 429."""
+    async def admit(self, request: Request, rule: Rule, *, for_programs: bool = False) -> Visit:
+        """Raises SignInFirst, and HTTPException: 401, 403, 404, 429. What is for programs may be written to from
+        anywhere by whoever has no cookie."""
         identity = await self.identify(request)
         self._count(request, identity)
         words = Words.of(request, identity.account if identity else None)
@@ -186,7 +187,7 @@ class Guard:
             if request.method in SAFE and "text/html" in request.headers.get("accept", ""):
                 raise SignInFirst(_onwards(request))
             raise HTTPException(401, "Sign in first.", {"WWW-Authenticate": "Bearer"})
-        if request.method not in SAFE and (identity is None or identity.by_cookie):
+        if request.method not in SAFE and (not for_programs if identity is None else identity.by_cookie):
             same_site(request)
         owner, role = None, None
         if identity is not None and rule.of is not Of.ANYBODY:

@@ -36,10 +36,10 @@ class Words:
         """The same as HTML says it."""
         return tag(self.language)
 
-    def gettext(self, message: str, **values: object) -> str:
+    def gettext(self, message: str, /, **values: object) -> str:
         return self.catalog.gettext(message, **values)
 
-    def ngettext(self, one: str, many: str, n: int, **values: object) -> str:
+    def ngettext(self, one: str, many: str, n: int, /, **values: object) -> str:
         return self.catalog.ngettext(one, many, n, **values)
 
     def moment(self, at: datetime) -> str:
