@@ -11,7 +11,7 @@ from app.domain.errors import NotInstalled, RateLimited, Refused, Unreachable
 from app.domain.evidence import Annotation
 from app.domain.fleet import Runner
 from app.domain.outcome import Conclusion
-from app.ports.forge import Button, CheckText
+from app.ports.forge import About, Button, CheckText
 from tests.adapters.conftest import World
 
 AT = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
@@ -383,6 +383,16 @@ def test_the_repositorys_own_runners_are_told(world: World) -> None:
     ]
     world.own(*runners)
     assert world.forge.runners() == runners
+
+
+def test_a_repository_of_its_own_is_neither_a_fork_nor_archived(world: World) -> None:
+    assert world.forge.about() == About()
+
+
+def test_a_run_of_the_repository_itself_is_not_from_a_fork(world: World) -> None:
+    run_id = world.failed_run()
+    (listed,) = (run for run in world.forge.runs() if run.id == run_id)
+    assert not listed.from_fork
 
 
 def test_a_rerun_is_a_later_attempt_of_the_same_run(world: World) -> None:

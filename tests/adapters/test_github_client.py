@@ -17,13 +17,14 @@ from github.Requester import HTTPRequestsConnectionClass
 
 from app.adapters.github import client as client_module
 from app.adapters.github import forge as forge_module
+from app.adapters.github.app import GitHubApp
 from app.adapters.github.auth import AppKey, InstallationAuth, Scope, Token, Tokens
 from app.adapters.github.client import Absent, Client, Connections, Invalid, Pace, trouble
 from app.adapters.github.forge import GitHubForge
 from app.domain.errors import HealError, Malformed, NotInstalled, RateLimited, Refused, Unreachable
 from app.domain.evidence import Job
 from app.domain.tenant import Repository
-from app.ports.forge import CheckText
+from app.ports.forge import About, CheckText
 from tests.adapters.worlds import WRITES, Box, Now, SandboxWorld, new_key
 
 NOW = datetime(2026, 11, 21, 9, 0, 0, tzinfo=UTC)
@@ -521,6 +522,11 @@ def test_what_github_sent_is_listed_newest_first_and_sent_again(tmp_path_factory
         assert [one.id for one in sent] == sorted((one.id for one in sent), reverse=True)
         assert {one.ok for one in sent} == {False}
         assert world.app.sent_deliveries(since=start + timedelta(hours=1)) == []
+        body = world.app.sent_body(sent[0].id)
+        assert (body.guid, body.event) == (sent[0].guid, sent[0].event)
+        assert json.loads(body.payload)["installation"]["id"] > 0
+        with pytest.raises(Refused):
+            world.app.sent_body(999_999_999)
         world.app.redeliver(sent[-1].id)
         world.until(lambda: any(one.redelivery for one in world.app.sent_deliveries(since=start)))
         again = next(one for one in world.app.sent_deliveries(since=start) if one.redelivery)
@@ -529,3 +535,49 @@ def test_what_github_sent_is_listed_newest_first_and_sent_again(tmp_path_factory
             world.app.redeliver(999_999_999)
     finally:
         box.sandbox.stop()
+
+
+@pytest.mark.parametrize(
+    ("told", "about"),
+    [
+        ({"fork": True}, About(fork=True)),
+        ({"archived": True, "fork": False}, About(archived=True)),
+        ({"archived": None}, About()),
+    ],
+)
+def test_a_repository_says_what_it_is(script: Script, told: dict[str, Any], about: About) -> None:
+    script.answers.append((200, {}, json.dumps(told)))
+    assert script.forge().about() == about
+
+
+@pytest.mark.parametrize(
+    ("head", "from_fork"),
+    [({"id": 2}, False), ({"id": 3}, True), (None, True)],
+    ids=["own", "fork", "fork that is gone"],
+)
+def test_a_run_says_whose_head_it_ran_at(script: Script, head: object, from_fork: bool) -> None:
+    run = {
+        "id": 5,
+        "run_attempt": 1,
+        "status": "completed",
+        "conclusion": "failure",
+        "head_sha": "a" * 40,
+        "head_branch": "main",
+        "event": "push",
+        "path": "ci.yml",
+        "name": "CI",
+        "html_url": "https://x",
+        "created_at": "2026-11-21T09:00:00Z",
+        "head_repository": head,
+    }
+    script.answers.append((200, {}, json.dumps({"total_count": 1, "workflow_runs": [run]})))
+    (found,) = script.forge().runs()
+    assert found.from_fork is from_fork
+    assert len(script.asked) == 1  # the list tells all that is needed
+
+
+def test_a_delivery_of_which_github_keeps_no_body_is_refused(script: Script) -> None:
+    app = GitHubApp(api_url=script.url, app_id=1, private_key_pem=new_key()[0], clock=Frozen())
+    script.answers.append((200, {}, json.dumps({"guid": "g", "event": "push", "request": {"payload": None}})))
+    with pytest.raises(Refused, match="no body"):
+        app.sent_body(7)
