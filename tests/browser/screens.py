@@ -6,6 +6,7 @@ from sqlalchemy import Engine
 
 from tests.browser.incidents import ask, fill
 from tests.browser.models import fill_models
+from tests.browser.people import fill_people
 from tests.browser.workings import fill_workings
 
 
@@ -22,6 +23,8 @@ SCREENS = [
     Screen("incidents", "/"),
     Screen("incident", "/incidents/1"),
     Screen("incident-escalated", "/incidents/2", picture=False),
+    Screen("incident-log", "/incidents/3/log?q=memory"),
+    Screen("incident-log-gone", "/incidents/2/log", picture=False),
     Screen("gate", "/incidents/7/gate"),
     Screen("nothing-found", "/?q=zzz", picture=False),
     Screen("not-understood", "/?q=who:knows", picture=False),
@@ -34,6 +37,7 @@ SCREENS = [
     Screen("no-delivery-found", "/deliveries?event=zzz", picture=False),
     Screen("simulator", "/simulator?delivery=11"),
     Screen("system", "/system"),
+    Screen("insights", "/insights?days=30"),
     Screen("repositories", "/repositories"),
     Screen("repository", "/repositories/1"),
     Screen("repository-unreachable", "/repositories/7", picture=False),
@@ -41,6 +45,11 @@ SCREENS = [
     Screen("models", "/models"),
     Screen("model", "/models/1"),
     Screen("no-model-found", "/models?q=zzz", picture=False),
+    Screen("settings", "/settings"),
+    Screen("settings-members", "/settings/installations/1"),
+    Screen("settings-tokens", "/settings/installations/1/tokens"),
+    Screen("settings-rules", "/settings/installations/1/rules?repository=7"),
+    Screen("sign-in-link", "/sign-in/link?token=x", picture=False),
 ]
 
 
@@ -50,3 +59,4 @@ def furnish(engine: Engine) -> None:
     ask(engine, 2)
     fill_workings(engine)
     fill_models(engine)
+    fill_people(engine)

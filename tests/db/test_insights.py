@@ -68,15 +68,15 @@ def of(engine: Engine, sight: Sight = EVERYTHING, days: int = 30) -> Any:
 
 def test_times_to_heal_are_told_by_nearest_rank(engine: Engine, connection: Connection) -> None:
     for number in range(1, 11):
-        incident(connection, number, ago_s=3 * DAY_S, heal_s=60.0 * number)
+        incident(connection, number, ago_s=3 * DAY_S, heal_s=60.0 * number - 20)
     incident(connection, 11, ago_s=DAY_S)
     incident(connection, 12, ago_s=40 * DAY_S, heal_s=5.0)
     connection.commit()
     found = of(engine)
     assert found.total.opened == 11
     assert found.total.healed.count == 10
-    assert found.total.healed.median_s == pytest.approx(300, abs=0.1)
-    assert found.total.healed.p90_s == pytest.approx(540, abs=0.1)
+    assert found.total.healed.median_s == pytest.approx(280, abs=1)
+    assert found.total.healed.p90_s == pytest.approx(520, abs=1)
     assert sum(found.durations) == 10
     assert found.durations[1] == 4  # from one minute to less than five
 
@@ -85,7 +85,7 @@ def test_one_duration_is_its_own_median(engine: Engine, connection: Connection) 
     incident(connection, 1, ago_s=DAY_S, heal_s=90.0)
     connection.commit()
     healed = of(engine).total.healed
-    assert healed.median_s == healed.p90_s == pytest.approx(90, abs=0.1)
+    assert healed.median_s == healed.p90_s == pytest.approx(90, abs=1)
 
 
 def test_proofs_count_what_was_tried_and_what_helped_in_the_end(engine: Engine, connection: Connection) -> None:
@@ -128,7 +128,7 @@ def test_what_passed_by_itself_is_measured_from_its_opening(engine: Engine, conn
     connection.commit()
     recovered = of(engine).recovered
     assert recovered.count == 5
-    assert recovered.median_s == pytest.approx(300, abs=0.1)
+    assert recovered.median_s == pytest.approx(300, abs=1)
 
 
 def test_gpu_minutes_are_those_that_were_settled(engine: Engine, connection: Connection) -> None:
