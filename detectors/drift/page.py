@@ -191,18 +191,18 @@ def _levels(title: str, before: Levels, after: Levels) -> Chart | None:
     shown = names[:NAMES] + [name for name in fresh if name not in names[:NAMES]]
     if not names and not rest_mine:
         return None
-    shares = [
-        (name, mine.get(name, 0) / n, others.get(name, 0) / m, not mine.get(name) and not rest_mine) for name in shown
-    ]
+    shares = [(mine.get(name, 0) / n, others.get(name, 0) / m) for name in shown]
+    fresh_ones = [not mine.get(name) and not rest_mine for name in shown]
     left = len(names) - len(shown)
     if left or rest_mine or rest_others:
-        rest = [max(1 - sum(share[place] for share in shares), 0) for place in (1, 2)]
-        shares.append((f"{left} others" if not rest_mine else "all others", rest[0], rest[1], False))
-    most = max(max(ref, cur) for _, ref, cur, _ in shares) or 1.0
-    bars = [
-        Bar(name, ref, cur, _lying(y, ref / most, cur / most), y, new)
-        for y, (name, ref, cur, new) in ((2 + _ROW * place, share) for place, share in enumerate(shares))
-    ]
+        shown = [*shown, f"{left} others" if not rest_mine else "all others"]
+        fresh_ones.append(False)
+        shares.append((max(1 - sum(ref for ref, _ in shares), 0), max(1 - sum(cur for _, cur in shares), 0)))
+    most = max(max(pair) for pair in shares) or 1.0
+    bars = []
+    for place, (name, (ref, cur), new) in enumerate(zip(shown, shares, fresh_ones, strict=True)):
+        y = 2 + _ROW * place
+        bars.append(Bar(name, ref, cur, _lying(y, ref / most, cur / most), y, new))
     return Chart(title, "levels", bars)
 
 

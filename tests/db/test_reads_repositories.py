@@ -58,7 +58,8 @@ def test_repositories_come_by_name_page_by_page(reads: RepositoryReads) -> None:
 
 def test_of_one_name_each_repository_is_on_one_page(reads: RepositoryReads, engine: Engine) -> None:
     add_repository(engine, 6, "acme/vision")
-    pages, after = [], None
+    pages: list[int] = []
+    after: int | None = None
     while not pages or after is not None:
         page = reads.repositories(EVERYTHING, after=after, limit=1)
         pages += [line.id for line in page.lines]

@@ -64,7 +64,7 @@ def metrics(kept: Observations, policy: Policy | None, visit: Visit) -> tuple[Ch
     reference = figures(kept.reference.observed.summary or {}) if kept.reference and _labelled(kept.reference) else {}
     names = sorted({name for _, found in judged for name in found}, key=_order)
     settings = _settings(DegradationSettings, policy, "model_degradation")
-    found = []
+    found: list[Chart] = []
     for name in names:
         here = [(float(at), figure) for at, (_, told) in enumerate(judged) if (figure := told.get(name)) is not None]
         curve = Curve(
@@ -100,7 +100,7 @@ def _bound(name: str, value: float, settings: DegradationSettings) -> float:
 
 def samples(series: Sequence[Series], words: Words) -> tuple[Chart, ...]:
     """The kept samples, each with its limit."""
-    found = []
+    found: list[Chart] = []
     for each in series:
         others = ", ".join(f"{key}={value}" for key, value in sorted(each.labels.items()) if key != "model")
         limits = [] if each.limit is None else [Limit(each.name, each.limit)]

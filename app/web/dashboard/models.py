@@ -1,6 +1,7 @@
 """Models: versions, metrics over time, drift, gates, runs; promote and roll back."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -112,7 +113,7 @@ def approved(visit: Visit, answer: str) -> str:
     return visit.t("Approved. It starts now.")
 
 
-def whole(desk: Desk, reads: ModelReads, visit: Visit, line: ModelLine) -> dict[str, object]:
+def whole(desk: Desk, reads: ModelReads, visit: Visit, line: ModelLine) -> dict[str, Any]:
     """All that the page shows besides what is live."""
     policy = policy_of(desk, line)
     rules = policy.models.get(line.name) if policy else None

@@ -299,7 +299,7 @@ def _ticks_of_time(left: float, right: float, place: Place, words: Words) -> tup
     offset = datetime.fromtimestamp(left, UTC).astimezone(words.zone).utcoffset()
     shift = offset.total_seconds() if offset else 0.0
     first = math.ceil((left + shift) / step) * step - shift
-    ticks = []
+    ticks: list[Tick] = []
     while first <= right and len(ticks) < 8:
         at = datetime.fromtimestamp(first, UTC)
         label = words.date(at) if step >= _DAY else formats.time(at, words.language, words.zone)
