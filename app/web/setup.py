@@ -229,8 +229,11 @@ class Setup:
         state = query.get("state", "")
         luggage = await run_sync(self._setups.come_back, token, state)
         if luggage is None:
-            raise HTTPException(
-                400, visit.t("This way back from GitHub was used already, or is not yours. Begin again at /setup.")
+            return self._trouble(
+                visit,
+                400,
+                visit.t("This way back is over"),
+                visit.t("It leads back from GitHub once, for whoever left from here, within an hour."),
             )
         told = json.loads(luggage)
         try:
@@ -238,14 +241,37 @@ class Setup:
             await run_sync(self._credentials.keep, kept(registered, told))
         except Transient as error:
             await run_sync(self._setups.lose, state)
-            raise HTTPException(503, visit.t("GitHub does not answer. Load this page again in a moment.")) from error
+            return self._trouble(
+                visit,
+                503,
+                visit.t("GitHub does not answer"),
+                visit.t("The App is registered there, and its key waits for an hour to be fetched."),
+                str(error),
+                again=f"/setup/created?{visit.request.url.query}",
+            )
         except HealError as error:
-            raise HTTPException(
-                400, visit.t("GitHub did not hand over the App: %(why)s. Begin again at /setup.", why=error)
-            ) from error
+            return self._trouble(
+                visit,
+                400,
+                visit.t("GitHub did not hand over the App"),
+                visit.t("Delete what was registered on GitHub, if anything was, and begin again."),
+                str(error),
+            )
         log.info("app_registered", app_id=registered.app_id, slug=registered.slug)
-        await self._look()
+        try:
+            await self._look()
+        except HealError as error:
+            return self._trouble(
+                visit,
+                503,
+                visit.t("The App is registered, but the bot cannot start"),
+                visit.t("Mend what is told below; it is tried again every few seconds."),
+                str(error),
+            )
         return RedirectResponse("/setup", 303, headers={"Cache-Control": "no-store"})
+
+    def _trouble(self, visit: Visit, status: int, title: str, told: str, why: str = "", again: str = "") -> Response:
+        return self._frame.render(visit, "setup_trouble.html", status, title=title, help=told, why=why, again=again)
 
     def _finish(self, visit: Visit, _token: str) -> Response:
         wired = self._wired()

@@ -57,6 +57,7 @@ def heal_serve(folder: Path) -> Iterator[Serving]:
         finally:
             process.terminate()
             process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def bot(tmp_path: Path) -> Iterator[Serving]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport=WIDE, reduced_motion="reduce")
+    context = browser.new_context(viewport=WIDE, reduced_motion="reduce")  # type: ignore[arg-type]
     context.set_default_timeout(SLOW_MS)
     yield context
     context.close()

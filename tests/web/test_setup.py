@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
@@ -293,7 +294,20 @@ def test_github_being_away_does_not_use_the_way_back_up(bot: Bot) -> None:
     page = bot.ask(github="http://127.0.0.1:1", public_url=HERE)
     state = parse_qs(urlsplit(unescape(re.findall(r'action="([^"]+settings/apps/new[^"]*)"', page.text)[0])).query)
     way = f"/setup/created?code=abc&state={state['state'][0]}"
-    assert [bot.client.get(way).status_code for _ in range(2)] == [503, 503]
+    for _ in range(2):
+        away = bot.client.get(way)
+        assert away.status_code == 503
+        assert f'href="{way}"' in unescape(away.text)
+
+
+def test_a_bot_that_cannot_start_with_its_app_says_why(bot: Bot, github: Github) -> None:
+    bot.enter()
+    way = bot.confirm(bot.ask(github=github.base_url, public_url=HERE))
+    with patch("app.web.serve.wire", side_effect=Unconfigured("two plugins of one kind")):
+        answer = bot.client.get(way)
+    assert answer.status_code == 503
+    assert "two plugins of one kind" in answer.text
+    until(lambda: bot.client.get("/setup").status_code == 200 and "step-installed" in bot.client.get("/setup").text)
 
 
 def test_nothing_secret_is_logged(bot: Bot, github: Github, caplog: pytest.LogCaptureFixture) -> None:
