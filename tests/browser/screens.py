@@ -48,7 +48,7 @@ SCREENS = [
     Screen("settings", "/settings"),
     Screen("settings-members", "/settings/installations/1"),
     Screen("settings-tokens", "/settings/installations/1/tokens"),
-    Screen("settings-rules", "/settings/installations/1/rules?repository=7"),
+    Screen("settings-rules", "/settings/installations/1/rules?repository=7", picture=False),
     Screen("sign-in-link", "/sign-in/link?token=x", picture=False),
 ]
 
