@@ -14,6 +14,7 @@ from app.db.engine import make_engine
 from app.domain.access import LOCAL
 from app.web.sessions import PLAIN
 from tests.browser.chromium import FLAGS, find_or_install
+from tests.browser.logs import with_log
 from tests.browser.models import kit_for
 from tests.browser.screens import furnish
 from tests.browser.site import serving
@@ -43,7 +44,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 @pytest.fixture(scope="module")
 def address(database: Engine) -> Iterator[str]:
-    with serving(database, kit_for(database)) as address:
+    with serving(database, with_log(kit_for(database))) as address:
         yield address
 
 

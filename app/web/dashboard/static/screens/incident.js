@@ -1,4 +1,6 @@
-// The log by keyboard: n and p go from match to match. Without this script the links do the same.
+// The log: a search comes to its match by itself, n and p go on from there. Without this script the links do the same.
+if (!location.hash) document.querySelector(".line.hit")?.scrollIntoView({ block: "center" });
+
 const links = { n: document.getElementById("next-match"), p: document.getElementById("previous-match") };
 
 document.addEventListener("keydown", (event) => {
