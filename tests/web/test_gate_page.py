@@ -48,8 +48,8 @@ def test_the_page_says_what_was_asked_and_what_is_missing(site: TestClient) -> N
     text = page(site)
     assert "The gate: roc_auc of churn, version 3 to 4" in text
     assert "Closed" in text
-    assert "4000 rows; 2354 are needed" in text
-    assert re.search(r"<strong>Missing:</strong> labels: 95.0% of the rows", text)
+    assert "<span>4,000 rows</span><span>2,354 are needed</span>" in text
+    assert re.search(r"<strong>Missing:</strong> <span data-plain>labels: 95.0% of the rows", text)
 
 
 def test_every_interval_is_drawn_and_told_and_one_without_a_value_is_left_out(site: TestClient) -> None:
@@ -173,7 +173,7 @@ def test_what_a_benchmark_showed_is_a_page_of_its_own_words(site: TestClient, en
         add_gate(connection, INCIDENT, BENCHMARK)
     text = page(site)
     assert "Benchmark: bench.yml on h100-8" in text
-    assert "60 samples; 8 runs were known" in text
+    assert "<span>60 samples</span><span>8 runs were known</span>" in text
     assert "&lt;b&gt;: −0.310, −0.380 to −0.240, worse." in text
     assert "closed the gate" not in text
     assert "new version" not in text

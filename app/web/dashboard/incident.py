@@ -101,7 +101,7 @@ def routes(desk: Desk) -> list[Guarded]:
         report = reads.report(number, REPORTS)
         if report is None:
             raise HTTPException(404)
-        return desk.frame.render(visit, "gate.html", report=report, number=number, drawing=drawing_of(report))
+        return desk.frame.render(visit, "gate.html", report=report, number_of=number, drawing=drawing_of(report))
 
     return [
         page("/incidents/{incident}", incident, SEEN),
