@@ -18,6 +18,8 @@ _STATEMENTS = (
     "INSERT INTO installations (id, account, selection, added_at) VALUES (1, 'acme', 'all', now())",
     """INSERT INTO repositories (id, full_name, installation_id, default_branch, added_at)
        SELECT i, 'acme/model-' || i, 1, 'main', now() FROM generate_series(1, :repositories) AS i""",
+    """INSERT INTO models (repository_id, name, curves, added_at)
+       SELECT i, 'churn', '{}', now() FROM generate_series(1, :repositories) AS i""",
     """INSERT INTO accounts (id, login, operator, created_at, seen_at) VALUES (:person, 'mona', false, now(), now())""",
     """INSERT INTO grants (account_id, repository_id, installation_id, role, granted_at)
        SELECT :person, i * 9, 1, 'operator', now() FROM generate_series(1, :granted) AS i""",

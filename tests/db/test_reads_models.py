@@ -134,7 +134,14 @@ def test_the_version_is_that_of_the_last_move_that_stands(reads: ModelReads, eng
     speak(engine, 2, State.HEALED, "data_drift", model="fraud")
     repair(engine, 1, 1, "promote_model", "proven")
     assert (line(reads).version, line(reads, 2).version) == (4, None)
-    repair(engine, 2, 1, "promote_model", "applied", outcome={"data": {"to": 5, "from": 4}, "conclusion": "success", "title": ""})
+    repair(
+        engine,
+        2,
+        1,
+        "promote_model",
+        "applied",
+        outcome={"data": {"to": 5, "from": 4}, "conclusion": "success", "title": ""},
+    )
     assert line(reads).version == 5
     repair(engine, 3, 1, "promote_model", "planned", verb="undo", undoes=2, outcome=None, applied_at=None)
     assert line(reads).version == 4

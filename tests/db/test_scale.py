@@ -19,6 +19,8 @@ from sqlalchemy.engine import make_url
 from app.db import migrate
 from app.db.engine import make_engine
 from app.db.reads import Reads
+from app.db.reads.models import ModelReads
+from app.db.reads.repositories import RepositoryReads
 from app.domain.access import Sight
 from app.domain.delivery import DeliveryState
 from app.domain.incident import State
@@ -75,6 +77,13 @@ def _of_incidents(search: str) -> list[tuple[str, Read]]:
     ]
 
 
+def _repairs_of_a_model(engine: Engine, _: Sight) -> object:
+    reads = ModelReads(engine)
+    line = reads.model_line(9)
+    assert line is not None
+    return reads.model_repairs(line)
+
+
 LISTS: list[tuple[str, Read]] = [
     *(each for search in SEARCHES for each in _of_incidents(search)),
     ("chosen incidents", lambda engine, sight: Reads(engine).numbered(sight, range(1, 90_000, 200))),
@@ -85,6 +94,16 @@ LISTS: list[tuple[str, Read]] = [
     ("ignored deliveries", lambda engine, sight: Reads(engine).deliveries(sight, DeliveryState.IGNORED)),
     ("old deliveries", lambda engine, sight: Reads(engine).deliveries(sight, before=scale.DELIVERIES // 4)),
     ("deliveries of one", lambda engine, sight: Reads(engine).deliveries(sight, None, "acme/model-9")),
+    ("repositories", lambda engine, sight: RepositoryReads(engine).repositories(sight)),
+    ("repositories by name", lambda engine, sight: RepositoryReads(engine).repositories(sight, "model-9")),
+    ("later repositories", lambda engine, sight: RepositoryReads(engine).repositories(sight, after=50)),
+    ("a repository", lambda engine, _: RepositoryReads(engine).repository_line(9)),
+    ("a repository's days", lambda engine, _: RepositoryReads(engine).days(9)),
+    ("what a repository teaches", lambda engine, _: RepositoryReads(engine).learned(9)),
+    ("models", lambda engine, sight: ModelReads(engine).models(sight)),
+    ("models of one", lambda engine, sight: ModelReads(engine).models(sight, repository_id=9)),
+    ("a model", lambda engine, _: ModelReads(engine).model_line(9)),
+    ("a model's repairs", _repairs_of_a_model),
     ("latest change", lambda engine, sight: Reads(engine).latest_change()),
 ]
 
