@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -84,6 +85,12 @@ def test_a_status_is_known_by_several_names() -> None:
     assert status("Needs-Approval") is status("waiting") is status("awaiting_approval") is State.AWAITING_APPROVAL
     assert status("healed") is State.HEALED
     assert status("") is None
+
+
+def test_every_qualifier_and_every_state_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "search.md").read_text()
+    assert [name for name in Qualifier if f"| `{name}:` |" not in page] == []
+    assert [state for state in State if f"`{state}`" not in page] == []
 
 
 @given(st.lists(_TERMS, max_size=5))
