@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, case, delete, func, select, update
+from sqlalchemy import Connection, Engine, and_, case, delete, func, select, update
 
 from app.db.audit import Act, add
 from app.db.dialect import insert
@@ -344,7 +344,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
-def account_of(row: Row[Any]) -> Account:
+def account_of(row: Any) -> Account:
     return Account(row.id, row.login, row.locale, row.time_zone, row.operator)
 
 

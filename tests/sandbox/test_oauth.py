@@ -1,6 +1,7 @@
 """Signing in with the sandbox is signing in with GitHub, and the product's own client takes it for that."""
 
 import re
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,7 +23,7 @@ def people(github: Github) -> GitHubPeople:
 
 
 def client(github: Github, **more: str) -> GitHubPeople:
-    told = {
+    told: dict[str, Any] = {
         "client_id": "Iv1.sandbox",
         "client_secret": "s3cret",
         "web_url": github.base_url,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from app.domain.budget import Spent, Unit
 from app.domain.finding import Finding, Remedy, Severity
 from app.domain.freeze import Freeze, in_force
-from app.domain.policy import History, Mode, Policy, Verdict, decide
-from app.healing.configuration import OWNER, REPOSITORY, explain, resolve
+from app.domain.policy import Decision, History, Mode, Policy, Verdict, decide
+from app.healing.configuration import OWNER, REPOSITORY, Configured, explain, resolve
 
 NIGHTS = Freeze("nights", hours=(18 * 60, 6 * 60))
 WEEKEND = Freeze("weekend", frozenset({5, 6}))
@@ -79,7 +79,9 @@ def test_what_is_over_is_over(freeze: Freeze, now: datetime) -> None:
 # the rule
 
 
-def decided(policy: Policy, remedy: str = "rerun_failed_jobs", *, asked: bool = False, now: datetime = SATURDAY):
+def decided(
+    policy: Policy, remedy: str = "rerun_failed_jobs", *, asked: bool = False, now: datetime = SATURDAY
+) -> Decision:
     return decide(FINDING, Remedy(remedy), policy, History(), now, branch="main", asked=asked)
 
 
@@ -111,7 +113,7 @@ def test_a_freeze_lets_nothing_through_that_was_stopped_before() -> None:
 # heal.yml
 
 
-def read(repository: str | None, owner: str | None = None):
+def read(repository: str | None, owner: str | None = None) -> Configured:
     return resolve(repository, owner, known_detectors={}, known_actions={})
 
 

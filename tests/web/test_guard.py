@@ -10,6 +10,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
 
 from app.db.accounts import Accounts, Grant
 from app.db.engine import db_now, writing
@@ -249,7 +250,7 @@ def test_what_is_refused_counts_too(client: TestClient, engine: Engine) -> None:
 
 def test_a_cookie_that_nobody_was_given_is_nobodys(client: TestClient) -> None:
     for cookie in ("", "x", "A" * 43, "A" * 10_000, "é" * 20, "' OR 1=1 --"):
-        assert client.get("/me", headers={"Cookie": f"{PLAIN}={cookie}".encode()}).status_code == 401, cookie
+        assert client.get("/me", headers={b"Cookie": f"{PLAIN}={cookie}".encode()}).status_code == 401, cookie
 
 
 def test_a_session_is_over_after_its_time_however_much_it_is_used(client: TestClient, engine: Engine) -> None:
@@ -319,7 +320,7 @@ def test_a_path_of_ours_is_kept_as_it_is() -> None:
 def through(public_url: str, **asked: str) -> tuple[str, str]:
     """The scheme and the client that the pages see."""
 
-    async def app(scope: dict[str, object], receive: object, send) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client") or ("", 0)
         await PlainTextResponse(f"{scope['scheme']} {client[0]}")(scope, receive, send)
 

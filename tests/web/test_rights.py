@@ -22,8 +22,9 @@ from app.db.reads import Reads
 from app.db.tables import DeliveryRow, IncidentRow, ModelRow
 from app.domain.access import LOCAL, Role
 from app.web.api.v1.app import PREFIX, api
+from app.web.api.v1.machines import machines_of
 from app.web.api.v1.needs import rule_of
-from app.web.app import desk_of, guard_of, machines_of
+from app.web.app import desk_of, guard_of
 from app.web.dashboard import pages
 from app.web.dashboard.live import Changes
 from app.web.guard import Guarded, Of, Rule
@@ -165,7 +166,7 @@ def furnished(sqlite_template: Path, tmp_path: Path) -> Iterator[Engine]:
 
 def incident(installation: int, repository: int, name: str) -> dict[str, Any]:
     told = {"repository": name, "branch": name, "fingerprint": "f" * 16, "kind": "host_oom", "severity": "high"}
-    found = {"detector": "pipeline_failure", "kind": "host_oom", "subject": name, "severity": "high"}
+    found: dict[str, Any] = {"detector": "pipeline_failure", "kind": "host_oom", "subject": name, "severity": "high"}
     found |= {"confidence": 0.9, "summary": name, "fingerprint": "f" * 16}
     times = {"opened_at": db_now(), "updated_at": db_now()}
     return {

@@ -321,7 +321,7 @@ def test_rules_of_a_repository_that_one_does_not_see_are_not_there(client: TestC
 
 def test_channels_are_told_by_name_and_never_by_address(engine: Engine) -> None:
     add_repository(engine, 70, "acme/trainer", installation_id=1)
-    told = {"notify": {"channels": {"ops": "slack://xoxb-secret/token"}}}
+    told: dict[str, Any] = {"notify": {"channels": {"ops": "slack://xoxb-secret/token"}}}
     client = TestClient(dashboard(engine, **told), raise_server_exceptions=False)
     visitor(client, engine, repositories=[70])
     page = client.get(f"{HERE}/rules").text

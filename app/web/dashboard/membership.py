@@ -10,7 +10,7 @@ from app.db.accounts import Accounts
 from app.db.audit import Audit
 from app.db.owners import Home, Owners
 from app.db.tokens import Tokens
-from app.domain.access import Role, Token
+from app.domain.access import Role, Scope, Token
 from app.domain.errors import HealError
 from app.domain.tenant import Repository
 from app.healing.configuration import Configured
@@ -183,7 +183,7 @@ class Installations:
             tokens=self._tokens.of_installation(home.id),
             repositories=self._owners.repositories(visit.sight, home.id),
             wish=wish,
-            scopes=tuple(token_forms.Scope),
+            scopes=tuple(Scope),
             lasts=tuple(token_forms.LASTS),
             usual=token_forms.USUAL,
         )
