@@ -197,7 +197,9 @@ def completed(settings: Settings, kept: Mapping[str, bytes]) -> Settings:
     if not settings.client_secret():
         github |= {"client_secret": SecretStr(text["client_secret"]), "client_secret_file": None}
     github |= {name: text[name] for name in ("api_url", "web_url") if name not in told.model_fields_set}
-    web = {} if settings.web.public_url else {"public_url": text["public_url"]}
+    web: dict[str, object] = {} if settings.web.public_url else {"public_url": text["public_url"]}
+    if not settings.web.operators and int(text.get("operator", 0)):
+        web["operators"] = (int(text["operator"]),)
     return settings.model_copy(
         update={"github": told.model_copy(update=github), "web": settings.web.model_copy(update=web)}
     )

@@ -40,6 +40,7 @@ NEEDS = {
     "workflow_run": "actions",
 }
 PERMISSIONS = {*NEEDS.values(), "administration", "metadata", "statuses", "workflows", "members"}
+PERSON = "maintainer"  # whoever looks at the pages
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -158,15 +159,16 @@ def _create(state: State, told: dict[str, str]) -> Response:
         return _page("Invalid GitHub App configuration", "", "'none'", 422)
     code = secrets.token_hex(20)
     with state.lock:
-        shown = register(state, manifest)
+        shown = register(state, manifest, told["owner"])
         state.conversions[code] = now(), shown
         events.ping(state)
     query = urlencode({"code": code, "state": told["state"]})
     return RedirectResponse(f"{manifest['redirect_url']}?{query}", 302)
 
 
-def register(state: State, manifest: Json) -> Json:
+def register(state: State, manifest: Json, organization: str) -> Json:
     """Make the App of that manifest, and answer what its owner is handed over."""
+    owner = state.account(organization, "Organization") if organization else state.account(PERSON)
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     private = key.private_bytes(
@@ -191,6 +193,7 @@ def register(state: State, manifest: Json) -> Json:
     state.installations.clear()
     state.tokens = {value: token for value, token in state.tokens.items() if token.login}
     return present.app(state, state.app) | {
+        "owner": present.account(state, owner),
         "client_id": state.app.client_id,
         "client_secret": state.app.client_secret,
         "webhook_secret": state.hook.secret,

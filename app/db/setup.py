@@ -23,7 +23,7 @@ class Setups:
         """A new token, which nobody can be told again; those before it end."""
         token = secrets.token_urlsafe(_BYTES)
         with writing(self._engine) as connection:
-            connection.execute(_used(SETUP, MANIFEST))
+            connection.execute(_used(SETUP))
             connection.execute(
                 insert(connection, SignInRow).values(
                     digest=digest(token),

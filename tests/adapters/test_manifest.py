@@ -190,6 +190,12 @@ def test_a_code_is_exchanged_for_the_app_s_key_and_secrets(github: Github) -> No
         assert secret not in repr(got)
 
 
+def test_a_person_who_owns_the_app_is_told_by_number_and_an_organisation_is_not(github: Github) -> None:
+    person = github.sandbox.state.account("maintainer")
+    assert convert(Site(github.base_url), register(github)).operator == person.id
+    assert convert(Site(github.base_url), register(github, org="acme")).operator == 0
+
+
 def test_a_code_that_was_used_is_refused(github: Github) -> None:
     code = register(github)
     assert isinstance(convert(Site(github.base_url), code), Registered)

@@ -73,6 +73,13 @@ def test_the_environment_comes_before_what_was_kept() -> None:
     assert whole.web.public_url == "https://b"
 
 
+def test_who_owns_the_app_runs_the_bot_unless_the_environment_names_others() -> None:
+    kept = {**KEPT, "operator": b"501"}
+    assert completed(Settings(), kept).web.operators == (501,)
+    assert completed(Settings(web={"operators": "7,8"}), kept).web.operators == (7, 8)
+    assert completed(Settings(), {**KEPT, "operator": b"0"}).web.operators == ()
+
+
 def test_files_that_are_there_and_empty_say_nothing(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.touch()

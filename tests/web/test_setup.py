@@ -22,7 +22,7 @@ from app.db.engine import make_engine, reading
 from app.db.setup import Setups
 from app.db.tables import SignInRow
 from app.settings import Settings
-from app.web.serve import staged, way_in
+from app.web.serve import serve, staged, way_in
 from app.wiring import Unconfigured, vault
 from tests.sandbox.conftest import Github, app_key, github, listener
 from tests.sandbox.test_manifest import hidden, post
@@ -417,6 +417,21 @@ def test_without_a_key_for_the_vault_the_setup_does_not_start() -> None:
 def test_a_database_that_is_behind_is_told(tmp_path: Path) -> None:
     with pytest.raises(Unconfigured, match="heal db upgrade"):
         staged(settings_of(f"sqlite:///{tmp_path / 'new.db'}"))
+
+
+def test_several_processes_are_one_until_the_app_is_known(settings: Settings) -> None:
+    several = settings.model_copy(
+        update={
+            "web": settings.web.model_copy(update={"processes": 3}),
+            "queue": settings.queue.model_copy(update={"broker_url": "redis://127.0.0.1:1"}),
+        }
+    )
+    said: list[str] = []
+    with patch("app.web.serve._run_here", side_effect=SystemExit), pytest.raises(SystemExit):
+        serve(several, said.append)
+    told = "\n".join(said)
+    assert re.search(r"http://127\.0\.0\.1:8000/setup\?token=\S{43}", told)
+    assert "one process serves" in told
 
 
 @pytest.mark.parametrize(

@@ -172,11 +172,13 @@ def events(extras: Collection[Extra] = ()) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What GitHub hands over, once, for an App that was registered by a manifest."""
+    """What GitHub hands over, once, for an App that was registered by a manifest. `operator` is the number of the
+    person who owns it, and so holds its keys on GitHub; 0 where an organisation does."""
 
     app_id: int
     slug: str
     name: str
+    operator: int
     client_id: str
     client_secret: str = field(repr=False)
     webhook_secret: str = field(repr=False)
@@ -207,14 +209,16 @@ def convert(site: Site, code: str, *, timeout_s: float = 15.0) -> Registered:
 def _registered(answer: requests.Response) -> Registered:
     try:
         told = answer.json()
+        owner = told.get("owner") or {}
         return Registered(
             app_id=int(told["id"]),
             slug=str(told["slug"]),
             name=str(told["name"]),
+            operator=int(owner["id"]) if owner.get("type") == "User" else 0,
             client_id=str(told["client_id"]),
             client_secret=str(told["client_secret"]),
             webhook_secret=str(told["webhook_secret"] or ""),
             private_key=str(told["pem"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise Malformed("GitHub's answer holds no App; register it by hand, see docs/how-to/install.md") from None
