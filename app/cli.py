@@ -34,6 +34,7 @@ incidents_app = typer.Typer(no_args_is_help=True, help="What broke, and what bec
 tokens_app = typer.Typer(no_args_is_help=True, help="Who may send observations and signals.")
 advisories_app = typer.Typer(no_args_is_help=True, help="Known vulnerabilities that are kept here.")
 playbooks_app = typer.Typer(no_args_is_help=True, help="What is done about each cause.")
+audit_app = typer.Typer(no_args_is_help=True, help="Who did what, and whether that log is whole.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 for group, name in (
     (config_app, "config"),
@@ -42,6 +43,7 @@ for group, name in (
     (tokens_app, "tokens"),
     (advisories_app, "advisories"),
     (playbooks_app, "playbooks"),
+    (audit_app, "audit"),
     (db_app, "db"),
 ):
     app.add_typer(group, name=name)
@@ -448,20 +450,59 @@ def replay_delivery(guid: str) -> None:
         typer.echo(f"delivery {guid} is due again")
 
 
+@audit_app.command("list")
+def list_audit(
+    who: Annotated[str, typer.Option(help="The login of whoever did it.")] = "",
+    verb: Annotated[str, typer.Option(help="What was done: approve, pause, replay, …")] = "",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    as_json: Json = False,
+) -> None:
+    """What was done last."""
+    from app.commands.audit import newest
+    from app.db.reads.audit import Asked
+
+    with _engine(_settings()) as engine:
+        lines = newest(engine, Asked(who, verb), limit)
+    if as_json:
+        _print_json([_plain(line) for line in lines])
+    else:
+        rows = [(str(a.id), _when(a.at), a.actor, a.via, a.verb, f"{a.what} {a.number}".strip()) for a in lines]
+        _table(("id", "at", "who", "via", "did", "to what"), rows)
+
+
+@audit_app.command("verify")
+def verify_audit(as_json: Json = False) -> None:
+    """Follow the chain of the log: 0 when no entry was changed or removed, else 1."""
+    from app.commands.audit import told
+    from app.db.audit import verify
+
+    with _engine(_settings()) as engine:
+        found = verify(engine)
+    if as_json:
+        _print_json(_plain(found))
+    else:
+        for line in told(found):
+            typer.echo(line)
+    raise typer.Exit(0 if found.broken is None else NO)
+
+
 @incidents_app.command("list")
 def list_incidents(
     state: Annotated[str | None, typer.Option(help="open, observed, awaiting_approval, healed, escalated, …")] = None,
-    query: Annotated[str, typer.Option("--query", "-q", help="Words; repo: and kind: look at that alone.")] = "",
+    query: Annotated[str, typer.Option("--query", "-q", help="As in the dashboard: words, repo:, status:, …")] = "",
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
     as_json: Json = False,
 ) -> None:
     """The newest incidents."""
     from app.domain.access import EVERYTHING
     from app.domain.incident import State
+    from app.domain.search import parse
 
-    states = [_one_of(State, state)] if state else []
+    states, search = [_one_of(State, state)] if state else [], parse(query)
+    for problem in search.problems:
+        _fail(USAGE, f"{problem.text}: this is not understood ({problem.trouble}); see docs/reference/search.md")
     with _reads() as reads:
-        lines = reads.incidents(EVERYTHING, states, query, limit=limit).lines
+        lines = reads.incidents(EVERYTHING, states, search, limit=limit).lines
     if as_json:
         _print_json([_plain(line) for line in lines])
     else:

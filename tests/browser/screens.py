@@ -38,6 +38,8 @@ SCREENS = [
     Screen("simulator", "/simulator?delivery=11"),
     Screen("system", "/system"),
     Screen("insights", "/insights?days=30"),
+    Screen("audit-log", "/audit"),
+    Screen("audit-verified", "/audit/verify", picture=False),
     Screen("repositories", "/repositories"),
     Screen("repository", "/repositories/1"),
     Screen("repository-unreachable", "/repositories/7", picture=False),

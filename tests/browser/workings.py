@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, insert
 
+from app.db.audit import Act, Audit
 from app.db.engine import writing
 from app.db.processes import Processes
 from app.db.rows import packed
@@ -39,6 +40,10 @@ def fill_workings(engine: Engine) -> None:
         connection.execute(gone)
         why = "a release is on"
         connection.execute(insert(SwitchRow).values(scope="repository:99", by="maria", at=NOW, reason=why))
+    audit = Audit(engine)
+    audit.add(Act("octocat", "dashboard", "approve", "incident", "2", 583231, 1, 7, {"reason": "Go on. " * 20}))
+    audit.add(Act("maria", "github", "pause", "repository", "7", 77, 1, 7, {"repository": "acme/vision"}))
+    audit.add(Act("the bot", "bot", "erase", "installation", "9", None, 9, None, {"incidents": 12, "repairs": 3}))
     Processes(engine).beat("local:1", "web", {"host": "local", "pid": 1, "threads": 4}, "0.1.0")
 
 

@@ -54,4 +54,6 @@ def _plain(value: Any) -> Any:
 def _cell(value: Any) -> Any:
     """A spreadsheet takes what begins so for a formula: an apostrophe makes it text."""
     value = _plain(value)
+    if isinstance(value, dict | list):
+        value = json.dumps(value, ensure_ascii=False, default=str)
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
