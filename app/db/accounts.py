@@ -198,8 +198,8 @@ class Accounts:
             connection.execute(delete(SessionRow).where(SessionRow.expires_at < db_now(-7 * 86_400.0)))
         return made
 
-    def session(self, cookie: str, *, idle_s: float) -> Session | None:
-        """The session of that cookie, if it is in force; it counts as used."""
+    def session(self, cookie: str, *, idle_s: float, used: bool = True) -> Session | None:
+        """The session of that cookie, if it is in force; it counts as used, unless nobody asked by themselves."""
         columns = (
             SessionRow.id.label("session_id"),
             SessionRow.user_token,
@@ -220,7 +220,7 @@ class Accounts:
             row = connection.execute(joined.where(valid)).one_or_none()
         if row is None:
             return None
-        if (row.now - row.used_at).total_seconds() > SEEN_EVERY_S:
+        if used and (row.now - row.used_at).total_seconds() > SEEN_EVERY_S:
             with writing(self._engine) as connection:
                 connection.execute(update(SessionRow).where(SessionRow.id == row.session_id).values(seen_at=db_now()))
         return Session(

@@ -193,7 +193,8 @@ class Guard:
         if identity is not None and rule.of is not Of.ANYBODY:
             owner, role = await run_sync(self._rights, request, rule, identity)
             if not role.covers(rule.role):
-                raise HTTPException(403, f"This needs the role {rule.role}; yours is {role}.")
+                why = words.gettext("This needs the role %(role)s; yours is %(yours)s.", role=rule.role, yours=role)
+                raise HTTPException(403, why)
         form = FormData()
         if request.method not in SAFE and request.headers.get("content-type", "").startswith(_FORMS):
             form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
@@ -213,7 +214,8 @@ class Guard:
         name = identity.principal if identity else f"address {request.client.host if request.client else ''}"
         wait_s = math.ceil(self._buckets.take(name))
         if wait_s:
-            raise HTTPException(429, f"Too many requests: wait {wait_s} s.", {"Retry-After": str(wait_s)})
+            why = Words.of(request).gettext("Too many requests: wait %(seconds)s s.", seconds=wait_s)
+            raise HTTPException(429, why, {"Retry-After": str(wait_s)})
 
     def _rights(self, request: Request, rule: Rule, identity: Identity) -> tuple[Owner | None, Role]:
         match rule.of:
@@ -275,7 +277,10 @@ def same_site(request: Request) -> None:
     ours = site == "same-origin" if site is not None else urlsplit(origin).netloc == request.headers.get("host")
     if ours:
         return
-    raise HTTPException(403, "This request did not come from a page of this address. Open the page, and try again.")
+    say = Words.of(request).gettext
+    raise HTTPException(
+        403, say("This request did not come from a page of this address. Open the page, and try again.")
+    )
 
 
 def _onwards(request: Request) -> str:

@@ -37,7 +37,8 @@ class Cookies:
         cookie = self._cookie(request)
         if not cookie:
             return None
-        session = self._accounts.session(cookie, idle_s=self._settings.idle_minutes * 60)
+        used = not _by_itself(request)
+        session = self._accounts.session(cookie, idle_s=self._settings.idle_minutes * 60, used=used)
         session = self._refresh(session) if session is not None else None
         if session is None:
             return None
@@ -84,6 +85,11 @@ class Cookies:
     def close(self, request: Request, answer: Response, session: Session) -> None:
         self._accounts.end(session.id)
         answer.delete_cookie(name_of(request), path="/", secure=request.url.scheme == "https", httponly=True)
+
+
+def _by_itself(request: Request) -> bool:
+    """Whether the script of an open page asks, and nobody who looks at it."""
+    return request.headers.get("heal-fragment") == "live" or request.url.path == "/events"
 
 
 def sight_of(account: Account) -> Sight:

@@ -269,6 +269,16 @@ def test_a_session_that_is_not_used_is_over_and_use_keeps_it(client: TestClient,
         assert client.get("/me").status_code == status
 
 
+def test_a_page_that_is_open_and_refreshes_itself_does_not_keep_a_session(client: TestClient, engine: Engine) -> None:
+    visitor(client, engine, repositories=[HERE])
+    for headers, left in (({"Heal-Fragment": "live"}, False), ({}, True)):
+        with writing(engine) as connection:
+            connection.execute(update(SessionRow).values(seen_at=db_now(-20 * 60.0)))
+        assert client.get("/me", headers=headers).status_code == 200
+        (browser,) = Accounts(engine).sessions(501, idle_s=3600.0)
+        assert (Accounts(engine).sessions(501, idle_s=10 * 60.0) != []) is left, browser
+
+
 def test_rights_that_nobody_could_ask_for_in_an_hour_are_none(client: TestClient, engine: Engine) -> None:
     visitor(client, engine, Role.ADMIN, [HERE])
     for stale_s, status in ((KEPT_S - 60.0, 200), (KEPT_S + 60.0, 404)):

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 from sqlalchemy import Engine, select, update
 from starlette.testclient import TestClient
 
@@ -23,7 +25,10 @@ from app.web import one_time_link, signing_in
 from app.web.github_sign_in import challenge
 from app.web.sessions import PLAIN, SECURE
 from tests.browser.site import dashboard, settings_for
+from tests.sandbox.conftest import Github, app_key, github, listener
 from tests.web.people import SAME_ORIGIN, add_repository
+
+__all__ = ["app_key", "github", "listener"]
 
 HOME = "http://127.0.0.1:8000"
 OAUTH = {"client_id": "Iv1.client", "client_secret": "s3cret"}
@@ -370,10 +375,9 @@ def test_while_github_is_away_rights_last_an_hour_and_then_nothing_is_seen(
     sign_in(client)
     people.trouble = Unreachable("no answer")
     age(engine, checked_at=3_500.0)
-    assert client.get("/settings/installations/1").status_code in (200, 404)
-    page = client.get("/")
-    assert page.status_code == 200
+    assert client.get("/settings/installations/1").status_code == 200
     age(engine, checked_at=3_700.0)
+    assert client.get("/settings/installations/1").status_code == 404
     assert client.get("/").status_code == 200
     assert people.asked == 2  # once at the sign-in, and once for all the pages of a minute
 
@@ -487,3 +491,34 @@ def test_a_language_that_there_is_not_changes_nothing(client: TestClient) -> Non
 def test_pages_of_the_sign_in_are_kept_nowhere(client: TestClient, tmp_path: Path) -> None:
     for path in ("/sign-in", "/sign-in/link?token=x", "/auth/github", "/auth/callback"):
         assert client.get(path).headers["cache-control"] == "no-store", path
+
+
+# all of it
+
+
+def test_from_the_button_through_githubs_page_to_the_incidents(engine: Engine, github: Github) -> None:
+    github.create("model", {"README.md": "x"}, settle=False)
+    told = {"client_id": "Iv1.sandbox", "client_secret": "s3cret", "callback_urls": [f"{HOME}/auth/callback"]}
+    github.admin("POST", "/client", told)
+    token = github.admin("POST", "/users", {"login": "mona", "permission": "write"})["token"]
+    (installation,) = github.call("GET", "/user/installations", token=token)["installations"]
+    (repository,) = github.call("GET", f"/user/installations/{installation['id']}/repositories", token=token)[
+        "repositories"
+    ]
+    add_repository(engine, repository["id"], repository["full_name"], installation_id=installation["id"])
+    there = {"web_url": github.base_url, "api_url": github.api_url, "client_id": "Iv1.sandbox"}
+    client = browser(engine, github={**settings_for(engine).github.model_dump(), **there, "client_secret": "s3cret"})
+    page = requests.get(client.get("/auth/github").headers["location"], timeout=30)
+    form = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text))
+    sent = {**form, "login": "mona", "answer": "authorize"}
+    back = requests.post(f"{github.base_url}/login/oauth/authorize", sent, timeout=30, allow_redirects=False)
+    answer = client.get(back.headers["location"])
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert client.get("/").status_code == 200
+    accounts = Accounts(engine)
+    (member,) = accounts.members(installation["id"])
+    assert (member.account.login, member.ceiling) == ("mona", Role.OPERATOR)
+    github.admin("POST", "/users", {"login": "mona", "permission": "none"})
+    age(engine, checked_at=601.0)
+    client.get("/")
+    assert accounts.role_in(member.account.id, repository["id"]) is None
