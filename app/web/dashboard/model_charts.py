@@ -20,11 +20,12 @@ from app.web.dashboard.plots import Curve, Limit, Plot, lines
 from app.web.guard import Visit
 from app.web.words import Words
 from detectors.data_drift import DriftSettings
+from detectors.degradation import slo
 from detectors.degradation.metrics import ABSOLUTE, HIGHER_IS_BETTER, UNITS, figures
 from detectors.drift.compare import DriftReport, OtherGrid, Verdict, check
 from detectors.drift.page import Section, sections
 from detectors.drift.profile import Profile
-from detectors.model_degradation import DegradationSettings
+from detectors.model_degradation import DegradationSettings, Objectives
 
 SHOWN = 24  # features on a page; the others are found by their names
 _FIRST = ("accuracy", "auc", "f1", "macro_f1", "mae", "rmse", "r2")  # what people look at first
@@ -83,6 +84,42 @@ def metrics(kept: Observations, policy: Policy | None, visit: Visit) -> tuple[Ch
         if plot is not None:
             found.append(Chart(f"metric-{len(found) + 1}", curve.name, plot, UNITS.get(name, "")))
     return tuple(found)
+
+
+def service(kept: Observations, rules: ModelRules | None, policy: Policy | None, visit: Visit) -> tuple[Chart, ...]:
+    """The shares of requests that failed, and that were slow, by window, with what the objectives allow."""
+    settings = _settings(DegradationSettings, policy, "model_degradation")
+    goals = _objectives(rules) or settings.objectives
+    told = [
+        (visit.t("Failed requests"), slo.failures, goals.errors),
+        (
+            visit.t("Slow requests"),
+            lambda counts: slo.slow(counts, goals.latency.threshold_ms) if goals.latency else [],
+            goals.latency,
+        ),
+    ]
+    names = [window.observed.window for window in kept.windows]
+    found: list[Chart] = []
+    for name, buckets, goal in told:
+        shares = [_share(buckets((window.observed.summary or {}).get("service", {}))) for window in kept.windows]
+        limits = [Limit(visit.t("Allowed by the objective"), 1 - goal.target)] if goal else []
+        plot = lines([Curve(name, list(enumerate(shares)))], visit.words, limits=limits, names=names)
+        if plot is not None:
+            found.append(Chart(f"service-{len(found) + 1}", name, plot))
+    return tuple(found)
+
+
+def _objectives(rules: ModelRules | None) -> Objectives | None:
+    """None where the team has set none that can be read."""
+    try:
+        return Objectives.model_validate(dict(rules.objectives)) if rules and rules.objectives else None
+    except ValidationError:
+        return None
+
+
+def _share(buckets: Sequence[slo.Bucket]) -> float | None:
+    requests = sum(bucket[1] for bucket in buckets)
+    return sum(bucket[2] for bucket in buckets) / requests if requests else None
 
 
 def _labelled(window: Window) -> bool:

@@ -127,6 +127,7 @@ def whole(desk: Desk, reads: ModelReads, visit: Visit, line: ModelLine) -> dict[
         "described": rules is not None,
         "away": policy is None,
         "metrics": model_charts.metrics(kept, policy, visit) if kept else (),
+        "service": model_charts.service(kept, rules, policy, visit) if kept else (),
         "curves": model_charts.curves(kept.model, visit.words) if kept else (),
         "series": model_charts.samples(reads.model_series(line), visit.words),
         "drift": model_charts.drift(kept, visit.query.get("window", ""), feature, rules, policy) if kept else None,
