@@ -8,8 +8,10 @@ The texts are told from an incident's timeline. Its entries, by kind, and what t
     found       kind, summary, confidence, run_id, attempt, head_sha, url, before: {runs, healed_by, pull}
     decided     verdict, reason, mode, action, rung, trace: [{rule, passed, detail, resets_at}]
     planned     title, why, diff, calls, risk, refusal
-    asked       action
-    approved    by, note            rejected   by, note
+    asked       action, expires_at  expired    action
+    approved    by, reason          rejected   by, reason, note: "undo" where a change is taken back
+    seconded    by, reason, action, needs: one yes of several
+    muted       by, reason          unmuted    by, reason
     applied     action, title, summary, data
     skipped     title, summary      failed     title, summary
     proven      job, run_id, attempt, url, head_sha
@@ -19,7 +21,7 @@ The texts are told from an incident's timeline. Its entries, by kind, and what t
     recovered   run_id, url
     merged      pull                closed     pull, by
     relapsed    run_id, url         undone     title
-    held        run_id, url         retried    by
+    held        run_id, url         retried    by, reason
 
 Times in `data` are ISO 8601 text.
 """

@@ -37,13 +37,19 @@ def text() -> bytes:
 
 
 class _Forge:
-    """Of one repository: the run that failed, and nothing else."""
+    """Of one repository: the run that failed, no configuration, and nothing else."""
 
     def __init__(self, forge: Forge) -> None:
         self._forge = forge
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._forge, name)
+
+    def file(self, path: str, ref: str, *, strict: bool = False) -> None:
+        """There is no heal.yml."""
+
+    def owner_file(self, path: str) -> None:
+        """None of the owner's either."""
 
     def jobs(self, run_id: int, attempt: int) -> list[Job]:
         if run_id != RUN:

@@ -66,6 +66,39 @@ def test_the_essentials_work_without_javascript(visit: Open) -> None:
     assert page.locator("#timeline").get_by_role("table").is_visible()
 
 
+def test_a_decision_needs_no_javascript_and_a_second_one_comes_too_late(visit: Open) -> None:
+    first = visit("/incidents/9", java_script_enabled=False)
+    second = visit("/incidents/9", java_script_enabled=False, complains="409")
+    for page in (first, second):
+        page.locator("#reject summary").click()
+        page.get_by_label("Why? It is kept").fill("the data set has moved")
+        page.get_by_role("button", name="Reject it").click()
+    expect(first.locator("#told")).to_contain_text("Rejected. Incident 9 will be left alone.")
+    expect(first.locator("#timeline h3").last).to_have_text("Rejected by local")
+    expect(first.locator("#timeline blockquote").last).to_have_text("the data set has moved")
+    expect(second.get_by_role("heading", level=1)).to_have_text("Somebody was faster")
+    expect(second.locator("#answer")).to_contain_text("local rejected this")
+    second.locator("#look").click()
+    expect(second.locator("#head")).to_contain_text("Dismissed")
+
+
+def test_the_log_is_searched_and_read_line_by_line(visit: Open) -> None:
+    page = visit("/incidents/3")
+    page.locator("#log").click()
+    expect(page.locator("#L421:target")).to_be_in_viewport()
+    page.get_by_role("searchbox").fill("epoch 3")
+    page.keyboard.press("Enter")
+    expect(page.locator(".line.hit")).to_be_in_viewport()
+    page.keyboard.press("n")
+    expect(page.locator("#matches")).to_contain_text("Match 2 of")
+    expect(page.locator(".line.hit")).to_be_in_viewport()
+    page.locator("#to-root").click()
+    expect(page.locator("#L421:target")).to_be_in_viewport()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert "torch.OutOfMemoryError" in download.value.path().read_text()
+
+
 def test_times_are_relative_and_absolute_on_hover(visit: Open) -> None:
     time = visit("/", locale="en-GB", timezone_id="UTC").locator("#incident-3 relative-time")
     expect(time).to_contain_text("hours ago")

@@ -107,8 +107,8 @@ def routes(desk: Desk) -> list[Guarded]:
         detail = reads.incident(visit.number("incident"))
         if detail is None:
             raise HTTPException(404)
-        words = {"line": detail.line, "finding": detail.finding, "why": none.why}
-        return desk.frame.render(visit, "incident_log_gone.html", **words)
+        kept = detail.finding
+        return desk.frame.render(visit, "incident_log_gone.html", line=detail.line, finding=kept, why=none.why)
 
     def download(visit: Visit) -> Response:
         try:
