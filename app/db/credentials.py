@@ -28,6 +28,14 @@ class Credentials:
                     )
                 )
 
+    def renew(self) -> int:
+        """Seal anew what a former key has sealed, so that it can be left out; how many there were. Raises Sealed."""
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(CredentialRow.name, CredentialRow.sealed)).all()
+        former = {row.name: row.sealed for row in rows if not self._vault.is_current(row.sealed)}
+        self.keep({name: self._vault.open(sealed, f"credential {name}") for name, sealed in former.items()})
+        return len(former)
+
     def all(self) -> dict[str, bytes]:
         """By name; none where the database is not set up yet. Raises Sealed when a key is missing."""
         with reading(self._engine) as connection:

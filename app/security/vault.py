@@ -46,6 +46,10 @@ class Vault:
         nonce = secrets.token_bytes(_NONCE)
         return _VERSION + self._first + nonce + self._keys[self._first].encrypt(nonce, secret, about.encode())
 
+    def is_current(self, sealed: bytes) -> bool:
+        """Whether the first key sealed it, so that no former one is needed for it."""
+        return sealed.startswith(_VERSION + self._first)
+
     def open(self, sealed: bytes, about: str) -> bytes:
         """Raises Sealed."""
         start = len(_VERSION) + _ID

@@ -21,7 +21,7 @@ from app.db.engine import make_engine
 from app.db.setup import Setups
 from app.settings import Settings, Web
 from app.web.app import create
-from app.web.checklist import FRESH_S, wants_relay
+from app.web.checklist import FRESH_S, kept_of, wants_relay
 from app.web.one_time_link import announce
 from app.web.setup import Setup
 from app.web.stage import Served, Stage
@@ -52,6 +52,8 @@ def serve(settings: Settings, say: Callable[[str], None], relay: Callable[[], ob
             say(f"Until then one process serves; start it again afterwards for all {web.processes}.\n")
         log.info("serving_setup", host=web.host, port=web.port)
         _run_here(lambda: stage, web, close)
+    if kept_of(wired) and (renewed := Credentials(wired.engine, wired.vault).renew()):
+        log.info("credentials_sealed_anew", count=renewed)
     announce(Accounts(wired.engine), settings, say)
     log.info("serving", host=web.host, port=web.port, processes=web.processes, embedded=settings.embedded)
     if web.processes == 1:

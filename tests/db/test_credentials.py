@@ -46,6 +46,15 @@ def test_credentials_whose_key_is_lost_say_so(kept: Credentials, engine: Engine)
         Credentials(engine, Vault([b"o" * 32])).all()
 
 
+def test_a_former_key_can_be_left_out_once_all_is_sealed_anew(kept: Credentials, engine: Engine) -> None:
+    kept.keep(KEPT)
+    newer = b"n" * 32
+    both = Credentials(engine, Vault([newer, KEY]))
+    assert both.renew() == len(KEPT)
+    assert both.renew() == 0
+    assert Credentials(engine, Vault([newer])).all() == KEPT
+
+
 def test_a_database_without_tables_has_no_credentials(tmp_path: Path) -> None:
     engine = make_engine(f"sqlite:///{tmp_path / 'empty.db'}")
     assert Credentials(engine, Vault([KEY])).all() == {}

@@ -37,6 +37,12 @@ def test_a_former_key_still_opens_and_the_first_one_seals() -> None:
         Vault([OLD]).open(both.seal(b"x", "it"), "it")
 
 
+def test_what_a_former_key_sealed_is_told_from_what_the_first_did() -> None:
+    both = Vault([NEW, OLD])
+    assert both.is_current(both.seal(b"x", "it"))
+    assert not both.is_current(Vault([OLD]).seal(b"x", "it"))
+
+
 def test_a_damaged_secret_is_refused() -> None:
     sealed = bytearray(Vault([NEW]).seal(b"x", "it"))
     sealed[-1] ^= 1
