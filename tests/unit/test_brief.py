@@ -29,7 +29,11 @@ def test_of_too_many_the_longest_unused_is_let_go() -> None:
     fetched: list[str] = []
 
     def get(name: str) -> None:
-        brief.get(name, lambda: fetched.append(name) or name)
+        def fetch() -> str:
+            fetched.append(name)
+            return name
+
+        brief.get(name, fetch)
 
     for name in ("a", "b", "a", "c", "a", "b"):
         get(name)
