@@ -193,7 +193,7 @@ class IncidentRow(Base):
     __table_args__ = (
         UniqueConstraint("repository_id", "fingerprint"),
         Index("ix_incidents_state", "state", "id"),
-        Index("ix_incidents_repository", "repository_id", "id"),
+        Index("ix_incidents_repository", "repository_id", "id", postgresql_include=["state"]),  # counted by state
         Index("ix_incidents_detector", "detector", "id"),
         Index("ix_incidents_kind", "kind", "id"),
         Index("ix_incidents_branch", "repository_id", "branch"),

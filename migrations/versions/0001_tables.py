@@ -119,7 +119,7 @@ def upgrade() -> None:
     op.create_index("ix_incidents_installation_id", "incidents", ["installation_id"])
     op.create_index("ix_incidents_sha", "incidents", ["repository_id", "head_sha"])
     op.create_index("ix_incidents_state", "incidents", ["state", "id"])
-    op.create_index("ix_incidents_repository", "incidents", ["repository_id", "id"])
+    op.create_index("ix_incidents_repository", "incidents", ["repository_id", "id"], postgresql_include=["state"])
     op.create_index("ix_incidents_detector", "incidents", ["detector", "id"])
     op.create_index("ix_incidents_kind", "incidents", ["kind", "id"])
     op.create_index("ix_incidents_updated", "incidents", ["updated_at"])
