@@ -9,7 +9,10 @@ from app.domain.interval import GATE
 from app.domain.model import ModelRules
 from app.domain.policy import Policy, approvals_for
 from app.domain.repair import RepairState
+from app.healing import by_hand
+from app.healing.by_hand import Asked
 from app.healing.kit import Kit
+from app.healing.steer import Actor, Answer, Steered, steer
 from app.ports.registry import Registry, Version
 
 PREVIOUS = "previous"  # the alias of the version that served before (actions.champions)
@@ -97,6 +100,27 @@ def choices(repairs: Sequence[ModelRepair], known: Registered, policy: Policy | 
     action = asked.remedy.action if asked is not None else ROLL_BACK
     people = approvals_for(policy, action) if policy is not None else 1
     return Choices(asked, standing, closed, back if standing is None else None, people)
+
+
+def promote(kit: Kit, repairs: Sequence[ModelRepair], who: Actor, repair: str, reason: str) -> Asked:
+    """Approve the promotion that waits; `repair` is the number of the one that they have seen."""
+    asked = choices(repairs, Registered(), None).asked
+    if asked is None or asked.remedy.action != PROMOTE or repair != str(asked.id):
+        return Asked(Steered(Answer.TOO_LATE, "This promotion does not wait any more. Look at the model again."))
+    return Asked(steer(kit, asked.incident_id, "approve", who, reason=reason), asked.incident_id)
+
+
+def roll_back(kit: Kit, line: ModelLine, repairs: Sequence[ModelRepair], who: Actor, repair: str, reason: str) -> Asked:
+    """Approve the roll back that waits, or undo the promotion that stands: `repair` is the number of the one that they
+    have seen. "" where they have seen neither: the version that served before is brought back by hand."""
+    may = choices(repairs, Registered(), None)
+    if may.asked is not None and may.asked.remedy.action == ROLL_BACK and repair == str(may.asked.id):
+        return Asked(steer(kit, may.asked.incident_id, "approve", who, reason=reason), may.asked.incident_id)
+    if may.standing is not None and repair == str(may.standing.id):
+        return Asked(steer(kit, may.standing.incident_id, "undo", who, reason=reason), may.standing.incident_id)
+    if repair or may.standing is not None:
+        return Asked(Steered(Answer.TOO_LATE, "Another version serves by now. Look at the model again."))
+    return by_hand.roll_back(kit, line.repository_id, line.name, who, reason)
 
 
 def _closed(repair: ModelRepair) -> bool:

@@ -6,22 +6,22 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.db.reads.models import PROMOTE, ROLL_BACK, RUNS, ModelLine, ModelReads, ModelRepair
+from app.db.reads.models import RUNS, ModelLine, ModelReads, ModelRepair
 from app.domain.access import Role, Sight
 from app.domain.errors import HealError
 from app.domain.interval import BENCHMARK, GATE
 from app.domain.policy import Policy
 from app.domain.tenant import Repository
-from app.healing import by_hand
+from app.healing.by_hand import Asked
 from app.healing.gather import configuration
-from app.healing.steer import MOST_REASON, steer
+from app.healing.steer import MOST_REASON, Answer
 from app.web.acts import actor_of
 from app.web.dashboard import model_charts
 from app.web.dashboard.export import Columns, export, wanted
 from app.web.dashboard.frame import Desk
 from app.web.dashboard.gate import drawing_of
 from app.web.dashboard.incidents import cursor
-from app.web.dashboard.model_moves import Choices, choices, registered
+from app.web.dashboard.model_moves import choices, promote, registered, roll_back
 from app.web.dashboard.repositories import settled
 from app.web.guard import LISTS, Guarded, Of, Rule, Visit, page
 
@@ -60,35 +60,24 @@ def routes(desk: Desk) -> list[Guarded]:
         words = {} if live else whole(desk, reads, visit, line)
         return desk.frame.render(visit, "model.html", line=line, **words)
 
-    def promote(visit: Visit) -> Response:
-        line = found(visit)
-        asked = now(line).asked
-        if asked is None or asked.remedy.action != PROMOTE or visit.field("repair") != str(asked.id):
-            raise HTTPException(409, visit.t("This promotion does not wait any more. Look at the model again."))
-        who = actor_of(visit)
-        steered = steer(desk.kit, asked.incident_id, "approve", who, reason=visit.field("reason", MOST_REASON))
-        settled(visit, steered)
-        return desk.frame.back(visit, f"/incidents/{asked.incident_id}", told=approved(visit, steered.answer.value))
+    def promoted(visit: Visit) -> Response:
+        line, who, reason = found(visit), actor_of(visit), visit.field("reason", MOST_REASON)
+        return told(visit, promote(desk.kit, reads.model_repairs(line), who, visit.field("repair"), reason))
 
-    def roll_back(visit: Visit) -> Response:
-        """The roll back that waits is approved, the promotion that stands is undone, else one is begun by hand."""
-        line, reason, who = found(visit), visit.field("reason", MOST_REASON), actor_of(visit)
-        may, meant = now(line), visit.field("repair")
-        if may.asked is not None and may.asked.remedy.action == ROLL_BACK and meant == str(may.asked.id):
-            steered = steer(desk.kit, may.asked.incident_id, "approve", who, reason=reason)
-            settled(visit, steered)
-            told = approved(visit, steered.answer.value)
-            return desk.frame.back(visit, f"/incidents/{may.asked.incident_id}", told=told)
-        if may.standing is not None and meant == str(may.standing.id):
-            settled(visit, steer(desk.kit, may.standing.incident_id, "undo", who, reason=reason))
-            told = visit.t("The promotion is being taken back.")
-            return desk.frame.back(visit, f"/incidents/{may.standing.incident_id}", told=told)
-        if meant or may.standing is not None:
-            raise HTTPException(409, visit.t("Another version serves by now. Look at the model again."))
-        asked = by_hand.roll_back(desk.kit, line.repository_id, line.name, who, reason)
+    def rolled_back(visit: Visit) -> Response:
+        line, who, reason = found(visit), actor_of(visit), visit.field("reason", MOST_REASON)
+        return told(visit, roll_back(desk.kit, line, reads.model_repairs(line), who, visit.field("repair"), reason))
+
+    def told(visit: Visit, asked: Asked) -> Response:
+        """On to the incident in which it can be followed."""
         settled(visit, asked.steered)
-        told = visit.t("The former version is being brought back.")
-        return desk.frame.back(visit, f"/incidents/{asked.incident_id}", told=told)
+        seconded = asked.steered.answer is Answer.SECOND
+        message = (
+            visit.t("Your yes is kept. Another person must say yes, too.")
+            if seconded
+            else visit.t("Begun. What becomes of it stands in this incident.")
+        )
+        return desk.frame.back(visit, f"/incidents/{asked.incident_id}", told=message)
 
     def found(visit: Visit) -> ModelLine:
         line = reads.model_line(visit.number("model"))
@@ -96,21 +85,12 @@ def routes(desk: Desk) -> list[Guarded]:
             raise HTTPException(404)
         return line
 
-    def now(line: ModelLine) -> Choices:
-        return choices(reads.model_repairs(line), registered(desk.kit, line, None), None)
-
     return [
         page("/models", models, LISTS),
         page("/models/{model}", model, SEEN),
-        page("/models/{model}/promote", promote, DECIDES, methods=("POST",)),
-        page("/models/{model}/roll-back", roll_back, DECIDES, methods=("POST",)),
+        page("/models/{model}/promote", promoted, DECIDES, methods=("POST",)),
+        page("/models/{model}/roll-back", rolled_back, DECIDES, methods=("POST",)),
     ]
-
-
-def approved(visit: Visit, answer: str) -> str:
-    if answer == "second":
-        return visit.t("Your yes is kept. Another person must say yes, too.")
-    return visit.t("Approved. It starts now.")
 
 
 def whole(desk: Desk, reads: ModelReads, visit: Visit, line: ModelLine) -> dict[str, Any]:
