@@ -1,12 +1,6 @@
 """Setting the bot up in a real browser, against the sandbox: from the printed address to the last green line."""
 
-import re
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from app.i18n import PSEUDO
 from tests.browser.conftest import SMALL, WIDE
 from tests.browser.test_screens import AXE, ZOOMED, plain_english, sideways, too_small, violations
+from tests.e2e.fresh import Serving, heal_serve
 from tests.sandbox.conftest import Github, app_key, github, listener
 
 __all__ = ["app_key", "github", "listener"]
@@ -26,44 +21,10 @@ SLOW_MS = 60_000
 Scheme = Literal["light", "dark"]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Serving:
-    """`heal serve` as a process of its own, in an empty folder."""
-
-    address: str
-    way_in: str
-
-
-@contextmanager
-def heal_serve(folder: Path) -> Iterator[Serving]:
-    port = free_port()
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "HEAL_WEB__PORT": str(port), "HEAL_QUEUE__SWEEP_S": "1"}
-    command = [sys.executable, "-m", "app.cli", "serve"]
-    env["PYTHONPATH"] = str(Path(__file__).parents[2])
-    with subprocess.Popen(
-        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=(folder / "log").open("w"), text=True
-    ) as process:
-        try:
-            assert process.stdout is not None
-            lines = iter(process.stdout.readline, "")
-            way_in = next(found[0] for line in lines if (found := re.findall(r"http\S+/setup\?token=\S+", line)))
-            yield Serving(f"http://127.0.0.1:{port}", way_in)
-        finally:
-            process.terminate()
-            process.communicate(timeout=60)
-    assert process.returncode == 0
-
-
 @pytest.fixture
 def bot(tmp_path: Path) -> Iterator[Serving]:
     (tmp_path / "bot").mkdir()
-    with heal_serve(tmp_path / "bot") as serving:
+    with heal_serve(tmp_path / "bot", {"HEAL_QUEUE__SWEEP_S": "1"}) as serving:
         yield serving
 
 
