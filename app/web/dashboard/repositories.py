@@ -144,7 +144,7 @@ def settled(visit: Visit, steered: Steered) -> None:
     if steered.answer is Answer.NOT_NOW:
         told = visit.t("GitHub does not say now whether you may do this, so nothing was done. Try again in a minute.")
         raise HTTPException(409, told)
-    raise HTTPException(409, steered.message)
+    raise HTTPException(409, visit.words.catalog.retell(steered.message).replace("`", ""))
 
 
 def configured(desk: Desk, line: RepositoryLine) -> Explained | None:
