@@ -99,17 +99,20 @@ class SystemReads(Reader):
         newest = (
             select(*columns).where(judged, row.ended_at > db_now(-_DAY_S)).order_by(row.ended_at.desc(), row.id.desc())
         )
-        today = self._rows(newest.limit(_LOOKED_BACK))
+        with self._listing() as connection:
+            today = connection.execute(newest.limit(_LOOKED_BACK)).all()
         failing = {pair for pair, rows in _by_rung(today).items() if _in_row(rows)}
         if not failing:
             return []
         week = select(*columns).where(
             judged, row.ended_at > db_now(-7 * _DAY_S), tuple_(row.repository_id, row.action).in_(sorted(failing))
         )
-        rungs = _by_rung(self._rows(week.order_by(row.ended_at.desc(), row.id.desc()).limit(_LOOKED_BACK)))
+        with self._listing() as connection:
+            found = connection.execute(week.order_by(row.ended_at.desc(), row.id.desc()).limit(_LOOKED_BACK)).all()
+        rungs = _by_rung(found)
         names = self._names({repository_id for repository_id, _ in failing})
         now = self._now()
-        found = []
+        resting = []
         for (repository_id, action), rows in rungs.items():
             failed = _in_row(rows)
             if failed >= BREAKER_AFTER:
@@ -117,8 +120,8 @@ class SystemReads(Reader):
                 until = rows[0].ended_at + timedelta(seconds=rest_s)
                 if until > now:
                     name = names.get(repository_id, str(repository_id))
-                    found.append(Breaker(name, action, failed, rows[0].ended_at, until))
-        return sorted(found, key=lambda each: each.failed_at, reverse=True)
+                    resting.append(Breaker(name, action, failed, rows[0].ended_at, until))
+        return sorted(resting, key=lambda each: each.failed_at, reverse=True)
 
     def schedules(self) -> Schedules:
         known = MarkRow.name.not_like("runner:%") & MarkRow.name.not_like("erase:%")
