@@ -109,7 +109,8 @@ class GitHubSignIn:
             return session
         try:
             token = self._vault.open(session.user_token, _about(session.account.id)).decode()
-            self._accounts.grant(session.account.id, self._grants(token))
+            account = self._called_now(session.account, token)
+            self._accounts.grant(account.id, self._grants(token))
             self._accounts.checked(session.id)
         except (SignedOut, Sealed) as error:
             log.info("session_ended", account=session.account.id, reason=str(error))
@@ -120,7 +121,16 @@ class GitHubSignIn:
             return session
         with self._lock:
             self._not_before.pop(session.id, None)
-        return replace(session, stale_s=0.0)
+        return replace(session, account=account, stale_s=0.0)
+
+    def _called_now(self, account: Account, token: str) -> Account:
+        """Names change hands: the App asks by name what somebody may before they change anything."""
+        person = self._people.person(token)
+        if person.id != account.id:
+            raise SignedOut("GitHub says that the token is somebody else's")
+        if person.login == account.login:
+            return account
+        return self._accounts.remember(account.id, person.login, operator=account.operator)
 
     def _turn(self, session_id: int) -> bool:
         """Whether it is time to ask, and nobody does already."""

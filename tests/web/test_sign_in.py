@@ -306,7 +306,7 @@ def test_nobody_is_sent_to_another_address_after_the_sign_in(client: TestClient,
 
 
 def test_begun_sign_ins_of_one_address_are_limited(client: TestClient) -> None:
-    answers = [client.get("/auth/github") for _ in range(25)]
+    answers = [client.get("/auth/github") for _ in range(70)]
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert int(refused[0].headers["retry-after"]) >= 1
@@ -358,6 +358,16 @@ def test_rights_are_asked_for_again_after_ten_minutes(client: TestClient, people
     asked = people.asked
     client.get("/")
     assert people.asked == asked
+
+
+def test_a_new_name_on_github_is_known_here_by_then(client: TestClient, people: People, engine: Engine) -> None:
+    sign_in(client)
+    people.person_is = Person(501, "mona-lisa")
+    age(engine, checked_at=601.0)
+    assert "mona-lisa" in client.get("/").text
+    people.person_is = Person(502, "mona")
+    age(engine, checked_at=601.0)
+    assert client.get("/").status_code == 303
 
 
 def test_a_token_that_github_does_not_take_ends_the_session(client: TestClient, people: People, engine: Engine) -> None:

@@ -28,7 +28,7 @@ from app.web.origin import base_of, links_are_given
 from app.web.signing_in import cookies_of, github_of
 from app.web.words import LANGUAGE
 
-TRIES_PER_MINUTE = 20
+TRIES_PER_MINUTE = 60
 YEAR_S = 365 * 24 * 3600
 _OURS = ("incorrect_client_credentials", "redirect_uri_mismatch", "application_suspended")
 
