@@ -1,7 +1,8 @@
 """A job's whole log, as it is at GitHub at this moment: fetched when somebody looks, kept for a minute, shown in pages.
 
 Lines are plain text (no timestamps, colours and control characters) and keep their numbers in the raw log. They are
-held packed and without their secrets masked; masked is whatever leaves: lines, search, download.
+held packed. Secrets are masked in whatever leaves: lines, search, download. Private keys, which have many lines, are
+masked on the way in.
 """
 
 import re
@@ -29,7 +30,9 @@ PAGE = 1_000
 MOST_LINES, MOST_CHARACTERS = 500_000, 64 * 1024 * 1024
 MOST_ERRORS, MOST_MATCHES, LONGEST_QUERY = 1_000, 10_000, 200
 KEPT_S, KEPT, AT_ONCE = 60.0, 6, 3
-_BEFORE = 300  # lines: a private key that begins on one page is masked on the next as well
+_KEY_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_KEY_ENDS = "-----END "
+_LONGEST_KEY = 300  # lines
 _MARK = re.compile(r"##\[(error|warning|group|endgroup|section|command|debug|notice)\]")
 
 
@@ -131,9 +134,15 @@ class Log:
             return Matches(())
         numbers: list[int] = []
         for at, packed in enumerate(self._blocks):
-            if "*" not in query and not sought.search(_unpacked(packed)):
+            block = _unpacked(packed)
+            if not sought.search(block):
                 continue
-            numbers += [at * PAGE + index + 1 for index, line in enumerate(self._masked(at)) if sought.search(line)]
+            found = (
+                index
+                for index, line in enumerate(block.split("\n"))
+                if sought.search(line) and sought.search(mask(line))
+            )
+            numbers += [at * PAGE + index + 1 for index in found]
             if len(numbers) > MOST_MATCHES:
                 return Matches(tuple(numbers[:MOST_MATCHES]), more=True)
         return Matches(tuple(numbers))
@@ -153,9 +162,7 @@ class Log:
         )
 
     def _masked(self, at: int) -> list[str]:
-        before = _unpacked(self._blocks[at - 1]).split("\n")[-_BEFORE:] if at else []
-        lines = [*before, *_unpacked(self._blocks[at]).split("\n")]
-        return mask("\n".join(lines)).split("\n")[len(before) :]
+        return mask(_unpacked(self._blocks[at])).split("\n")
 
 
 def pattern_of(query: str) -> re.Pattern[str] | None:
@@ -181,14 +188,11 @@ def read(kit: Kit, stream: BinaryIO, job: Job) -> Log:
     waiting: list[str] = []
     total = size = 0
     cut = False
-    for raw in _each(stream):
-        text = plain(raw)
-        if not text.isascii():
-            text = clean(text).replace("\n", " ")  # a line separator does not end a line of the file
-        total, size = total + 1, size + len(text)
-        if total > MOST_LINES or size > MOST_CHARACTERS:
-            total, cut = total - 1, True
+    for text in _without_keys(_texts(stream)):
+        if total >= MOST_LINES or size >= MOST_CHARACTERS:
+            cut = True
             break
+        total, size = total + 1, size + len(text)
         waiting.append(text)
         if "##[error]" in text and len(errors) < MOST_ERRORS:
             errors.append(total)
@@ -198,6 +202,28 @@ def read(kit: Kit, stream: BinaryIO, job: Job) -> Log:
     if waiting:
         blocks.append(_packed(waiting))
     return Log(job, blocks, total, steps, errors, cut=cut)
+
+
+def _texts(stream: BinaryIO) -> Iterator[str]:
+    for raw in chain.from_iterable(batches(stream)):
+        text = plain(raw)
+        # a line separator does not end a line of the file
+        yield text if text.isascii() else clean(text).replace("\n", " ")
+
+
+def _without_keys(texts: Iterator[str]) -> Iterator[str]:
+    """The same lines, private keys masked."""
+    held: list[str] = []
+    for text in texts:
+        if not held and not _KEY_BEGINS.search(text):
+            yield text
+            continue
+        held.append(text)
+        if _KEY_ENDS in text or len(held) == _LONGEST_KEY:
+            yield from mask("\n".join(held)).split("\n")
+            held = []
+    if held:
+        yield from mask("\n".join(held)).split("\n")
 
 
 class JobLogs:
@@ -247,10 +273,6 @@ def _asked(ask: Callable[[], T]) -> T:
         raise NoLog(Missing.EXPIRED) from None
     except HealError:
         raise NoLog(Missing.AWAY) from None
-
-
-def _each(stream: BinaryIO) -> Iterator[bytes]:
-    return chain.from_iterable(batches(stream))
 
 
 def _line(number: int, text: str, sought: re.Pattern[str] | None) -> Line:

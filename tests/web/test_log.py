@@ -162,7 +162,7 @@ def test_what_is_not_there_is_not_found(site: TestClient) -> None:
 
 def test_nobody_can_feel_their_way_to_a_secret_by_searching(site: TestClient) -> None:
     assert "No line matches." in page(site, f"?q={TOKEN[:8]}")
-    assert "Match 1 of 1" in page(site, "?q=token:+***")
+    assert "Match 1 of 1" in page(site, "?q=token")
 
 
 def test_everything_can_be_downloaded_masked(site: TestClient) -> None:
