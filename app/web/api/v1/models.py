@@ -1,16 +1,32 @@
 """Models: what is kept of them, and whether they have drifted."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 from starlette.exceptions import HTTPException
 
 from app.db.reads.models import ModelLine, ModelReads
 from app.domain.incident import State
+from app.web.acts import actor_of
+from app.web.api.v1.incidents import Decided, answered
 from app.web.api.v1.machines import Machines
-from app.web.api.v1.needs import Cursor, Limit, Lists, Number, Page, SeesModel, Told, cursor_of, number_of
+from app.web.api.v1.needs import (
+    Cursor,
+    DecidesModel,
+    Limit,
+    Lists,
+    Number,
+    Page,
+    SeesModel,
+    Sent,
+    Told,
+    cursor_of,
+    number_of,
+)
 from app.web.dashboard.frame import Desk
+from app.web.dashboard.model_moves import promote, roll_back
 
 TAG = "models"
 
@@ -76,6 +92,20 @@ class ModelRepair(Told):
     undone: bool
 
 
+class Move(Sent):
+    """`repair` is the number of the promotion or roll back that was looked at; null to bring back by hand the version
+    that served before, where none of the bot's own promotions stands."""
+
+    repair: Annotated[int, Field(ge=1, lt=10**18)] | None = None
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class Moved(Decided):
+    """`incident_id` is where it goes on."""
+
+    incident_id: int | None
+
+
 class ModelInFull(Model):
     series: list[Series]
     repairs: list[ModelRepair]
@@ -93,6 +123,19 @@ def add(router: APIRouter, desk: Desk, machines: Machines) -> None:  # noqa: ARG
     ) -> Page[Model]:
         shown = reads.models(visit.sight, q, number_of(cursor), limit)
         return Page(items=[Model.model_validate(line) for line in shown.lines], next=cursor_of(shown.older))
+
+    @router.post("/models/{model}/{verb}")
+    def move_champion(visit: DecidesModel, model: Number, verb: Literal["promote", "roll-back"], sent: Move) -> Moved:
+        """Approve the promotion that waits behind its gate, or bring back what served before."""
+        line = reads.model_line(model)
+        if line is None:
+            raise HTTPException(404)
+        repairs, who, repair = reads.model_repairs(line), actor_of(visit), str(sent.repair or "")
+        if verb == "promote":
+            asked = promote(desk.kit, repairs, who, repair, sent.reason)
+        else:
+            asked = roll_back(desk.kit, line, repairs, who, repair, sent.reason)
+        return Moved(**answered(asked.steered).model_dump(), incident_id=asked.incident_id)
 
     @router.get("/models/{model}")
     def get_model(visit: SeesModel, model: Number) -> ModelInFull:  # noqa: ARG001

@@ -82,6 +82,7 @@ SeesRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY)))]
 DecidesRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY, Role.OPERATOR)))]
 SetsRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY, Role.ADMIN)))]
 SeesModel = Annotated[Visit, Depends(Needs(Rule(Of.MODEL)))]
+DecidesModel = Annotated[Visit, Depends(Needs(Rule(Of.MODEL, Role.OPERATOR)))]
 Number = Annotated[int, Path(ge=1, lt=10**18)]
 
 
