@@ -19,7 +19,7 @@ from app.i18n import DEFAULT, catalog
 from app.settings import Settings
 from app.web.checklist import Facts, Step, facts_of, finished, steps
 from app.web.serve import way_in
-from app.web.setup import kept, luggage_of
+from app.web.setup import kept, luggage_of, registration
 from app.wiring import Unconfigured, Unregistered, usable, vault, wire
 
 TERMINAL = "terminal"
@@ -95,7 +95,7 @@ def exchange(settings: Settings, told: str) -> Registered:
             if state:
                 setups.lose(state)
             raise
-        credentials.keep(kept(registered, where))
+        credentials.keep(kept(registered, where), registration(registered, "cli"))
         return registered
 
     return _with(settings, take)

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 from sqlalchemy import Engine, inspect, select
 
+from app.db import audit
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
 from app.db.tables import CredentialRow
+from app.domain.audit import Act
 from app.security.vault import Vault
 
 
@@ -15,10 +17,13 @@ class Credentials:
         self._engine = engine
         self._vault = vault
 
-    def keep(self, secrets: Mapping[str, bytes]) -> None:
-        """All in one transaction, each in place of a former one. Raises Sealed without a key."""
+    def keep(self, secrets: Mapping[str, bytes], act: Act | None = None) -> None:
+        """All in one transaction, each in place of a former one, with the line of the audit log. Raises Sealed without
+        a key."""
         sealed = {name: self._vault.seal(secret, f"credential {name}") for name, secret in secrets.items()}
         with writing(self._engine) as connection:
+            if act is not None:
+                audit.add(connection, act)
             for name, value in sealed.items():
                 row = insert(connection, CredentialRow).values(name=name, sealed=value, updated_at=db_now())
                 connection.execute(

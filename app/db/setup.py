@@ -5,10 +5,12 @@ import secrets
 
 from sqlalchemy import Engine, Update, select, update
 
+from app.db import audit
 from app.db.dialect import insert
 from app.db.engine import db_now, reading, writing
 from app.db.tables import DeliveryRow, SignInRow
 from app.db.tokens import digest
+from app.domain.audit import Act
 
 SETUP, MANIFEST = "setup", "manifest"
 SETUP_S, MANIFEST_S = 365 * 24 * 3600.0, 3600.0
@@ -46,9 +48,10 @@ class Setups:
         given = digest(token)
         return any(hmac.compare_digest(given, each) for each in known)
 
-    def finish(self) -> None:
+    def finish(self, act: Act) -> None:
         """No token of a setup is good any more."""
         with writing(self._engine) as connection:
+            audit.add(connection, act)
             connection.execute(_used(SETUP, MANIFEST))
 
     def leave(self, token: str, luggage: str) -> str:

@@ -21,9 +21,11 @@ from starlette.routing import Route
 
 from app.adapters.github.manifest import Extra, Registered, Site, Wish, convert, is_private
 from app.db.accounts import Accounts
+from app.db.audit import Audit
 from app.db.credentials import Credentials
 from app.db.setup import Setups
 from app.domain.access import LOCAL
+from app.domain.audit import Act
 from app.domain.errors import HealError, Malformed, Transient
 from app.resilience.rate import Buckets
 from app.settings import Settings
@@ -238,7 +240,7 @@ class Setup:
         told = json.loads(luggage)
         try:
             registered = await run_sync(convert, Site(told["web_url"]), query.get("code", ""))
-            await run_sync(self._credentials.keep, kept(registered, told))
+            await run_sync(self._credentials.keep, kept(registered, told), registration(registered, "dashboard"))
         except Transient as error:
             await run_sync(self._setups.lose, state)
             return self._trouble(
@@ -277,12 +279,15 @@ class Setup:
         wired = self._wired()
         if wired is None:
             return RedirectResponse("/setup", 303)
-        self._setups.finish()
+        number = str(wired.settings.github.app_id)
+        self._setups.finish(Act("whoever set it up", "dashboard", "finish_setup", "app", number))
         log.info("setup_finished")
         answer = self._frame.back(visit, "/", visit.t("The bot is set up."))
         if links_are_given(wired.settings):  # whoever was shown the token holds this machine
             account = Accounts(wired.engine).remember(LOCAL, "local", operator=True)
             cookies_of(wired).open(visit.request, answer, account)
+            signed_in = Act(account.login, "dashboard", "sign_in", "account", str(account.id), data={"by": "setup"})
+            Audit(wired.engine).add(signed_in)
         answer.delete_cookie(COOKIE, path="/setup", httponly=True)
         return answer
 
@@ -310,6 +315,11 @@ def _here(request: Request, settings: Settings, public_url: str) -> str:
 def luggage_of(wish: Wish) -> dict[str, str]:
     """What must be known when GitHub hands the App over."""
     return {"web_url": wish.site.web_url, "public_url": wish.public_url, "relay": "1" if wish.relay else ""}
+
+
+def registration(registered: Registered, via: str) -> Act:
+    """For the audit log."""
+    return Act("whoever set it up", via, "register_app", "app", str(registered.app_id), data={"slug": registered.slug})
 
 
 def kept(registered: Registered, luggage: Mapping[str, str]) -> dict[str, bytes]:

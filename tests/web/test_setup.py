@@ -20,7 +20,7 @@ from starlette.testclient import TestClient
 from app.db.credentials import Credentials
 from app.db.engine import make_engine, reading
 from app.db.setup import Setups
-from app.db.tables import SignInRow
+from app.db.tables import AuditRow, SignInRow
 from app.settings import Settings
 from app.web.serve import serve, staged, way_in
 from app.wiring import Unconfigured, vault
@@ -350,6 +350,33 @@ def test_a_delivery_makes_it_complete_and_then_the_setup_is_over(bot: Bot, githu
     assert (done.status_code, done.headers["location"]) == (303, "/")
     assert bot.client.get("/setup").status_code == 404
     assert bot.client.get(f"/setup?token={bot.token}").status_code == 404
+    with reading(make_engine(bot.settings.database_url())) as connection:
+        told = list(connection.scalars(select(AuditRow.verb).order_by(AuditRow.id)))
+    assert told[:2] == ["register_app", "finish_setup"]
+
+
+def test_whoever_holds_the_machine_is_signed_in_at_the_end(
+    sqlite_template: Path, tmp_path: Path, github: Github
+) -> None:
+    shutil.copy(sqlite_template, tmp_path / "heal.db")
+    with Bot(settings_of(f"sqlite:///{tmp_path / 'heal.db'}")) as bot:
+        bot.enter()
+        bot.register(github)
+        bot.client.post("/setup/finish", headers=SAME)
+        assert bot.client.get("/system").status_code == 200
+        engine = make_engine(bot.settings.database_url())
+        with reading(engine) as connection:
+            assert "sign_in" in list(connection.scalars(select(AuditRow.verb)))
+        engine.dispose()
+
+
+def test_elsewhere_the_setup_signs_nobody_in(sqlite_template: Path, tmp_path: Path, github: Github) -> None:
+    shutil.copy(sqlite_template, tmp_path / "heal.db")
+    with Bot(settings_of(f"sqlite:///{tmp_path / 'heal.db'}", web={"host": "0.0.0.0"})) as bot:
+        bot.enter()
+        bot.register(github)
+        bot.client.post("/setup/finish", headers=SAME)
+        assert bot.client.get("/system", headers={"Accept": "text/html"}).headers["location"].startswith("/sign-in")
 
 
 def test_a_delivery_that_fails_is_asked_for_again_before_the_address_is_blamed(bot: Bot, github: Github) -> None:
