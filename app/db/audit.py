@@ -46,7 +46,7 @@ def add(connection: Connection, act: Act) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
     former = connection.scalar(select(AuditRow.chain).order_by(AuditRow.id.desc()).limit(1)) or FIRST
-    at: datetime = connection.scalar(select(db_now()))  # type: ignore[assignment]  # it is never null
+    at: datetime = connection.scalar(select(db_now()))
     values = {
         "at": at,
         "actor": act.actor,

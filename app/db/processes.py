@@ -66,7 +66,7 @@ class Processes:
         columns = (row.name, row.kind, row.version, row.started_at, row.seen_at, row.facts, alive)
         with reading(self._engine) as connection:
             rows = connection.execute(select(*columns).order_by(alive.desc(), row.kind, row.name)).all()
-        return [Process(*each[:6], alive=bool(each.alive)) for each in rows]
+        return [Process(**{**each._mapping, "alive": bool(each.alive)}) for each in rows]
 
 
 class Heart:

@@ -84,7 +84,7 @@ def test_what_was_put_aside_is_tried_again_or_discarded_and_written_down(engine:
     assert site.post("/system/replay", data={"work": "delivery", "row": str(tried)}).status_code == 200
     assert site.post("/system/discard", data={"work": "delivery", "row": str(dropped)}).status_code == 200
     with writing(engine) as connection:
-        states = dict(connection.execute(select(DeliveryRow.id, DeliveryRow.state)).all())  # type: ignore[arg-type]
+        states = dict(connection.execute(select(DeliveryRow.id, DeliveryRow.state)).all())
     assert states == {tried: "ready", dropped: "ignored"}
     assert acts(engine) == [("replay", "delivery", str(tried)), ("discard", "delivery", str(dropped))]
     assert site.post("/system/discard", data={"work": "delivery", "row": str(dropped)}).status_code == 409
@@ -205,7 +205,10 @@ def test_the_age_of_kept_advisories_is_that_of_their_file(engine: Engine, tmp_pa
 
 
 def test_a_broker_that_is_away_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"queue": {"threads": 0, "broker_url": "redis://127.0.0.1:1/0"}, "web": {"operators": (9,)}}
+    settings: dict[str, Any] = {
+        "queue": {"threads": 0, "broker_url": "redis://127.0.0.1:1/0"},
+        "web": {"operators": (9,)},
+    }
     monkeypatch.setattr("app.adapters.doorbells.CeleryBell.reachable", lambda _: False)
     client = TestClient(dashboard(engine, **settings), raise_server_exceptions=False)
     accounts = Accounts(engine)

@@ -85,7 +85,7 @@ class InsightReads(Reader):
     def insights(self, sight: Sight, days: int) -> Insights:
         step_s = DAY_S if days <= 7 else WEEK_S
         with self._listing() as connection:
-            now: datetime = connection.scalar(select(db_now()))  # type: ignore[assignment]  # it is never null
+            now: datetime = connection.scalar(select(db_now()))
             of = _Range(connection, sight, now - timedelta(days=days), now, step_s)
             steps = of.measured("step")
             repositories, causes = of.measured("repository_id"), of.measured("kind")

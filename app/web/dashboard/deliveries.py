@@ -85,8 +85,8 @@ def routes(desk: Desk) -> list[Guarded]:
         shown = reads.deliveries(
             visit.sight, asked.state, asked.repository, before, event=asked.event, source=asked.source
         )
-        words = {"asked": asked, "states": list(DeliveryState), "paged": before is not None}
-        return desk.frame.render(visit, "deliveries.html", page=shown, **words)
+        states, paged = list(DeliveryState), before is not None
+        return desk.frame.render(visit, "deliveries.html", page=shown, asked=asked, states=states, paged=paged)
 
     def delivery(visit: Visit) -> Response:
         number = visit.number("delivery")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -36,7 +37,7 @@ def routes(desk: Desk) -> list[Guarded]:
 
     def system(visit: Visit) -> Response:
         switches = reads.switches()
-        told = {
+        told: dict[str, Any] = {
             "queues": reads.queues(),
             "late_s": LATE_S,
             "switches": switches,
