@@ -210,6 +210,7 @@ def ask(engine: Engine, number: int) -> None:
         "Pin numpy to 2.0.2", "numba 0.58 does not work with numpy 2.3.", (edit,), (), "Others may need a newer one."
     )
     with writing(engine) as connection:
+        add_home(connection)
         add_repair(connection, number, "pin_dependency", state="asked", plan=plan_to_json(plan))
         note(connection, number, "asked", {"expires_at": (NOW + timedelta(days=3)).isoformat()})
 
