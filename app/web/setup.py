@@ -190,7 +190,7 @@ class Setup:
                 here=_here(visit.request, self._settings, told["public_url"]),
             )
         except (Malformed, ValueError) as error:
-            return self._ask(visit, told, str(error))
+            return self._ask(visit, told, visit.words.catalog.retell(str(error)))
         if trouble := self._overruled(visit, wish):
             return self._ask(visit, told, trouble)
         state = self._setups.leave(token, json.dumps(luggage_of(wish)))

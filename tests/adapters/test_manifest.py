@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from app.adapters.github.manifest import (
     permissions,
 )
 from app.domain.errors import Malformed, Refused, Unreachable
+from app.i18n.retell import recognised
 from sandbox.manifest import read
 from tests.sandbox.conftest import Github, app_key, github, listener
 from tests.sandbox.contract import rest, webhooks
@@ -179,6 +181,24 @@ def test_what_is_no_organisation_is_refused(owner: str) -> None:
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(Malformed, match="name"):
         wish(name=name)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: address("https://github.com:port"),
+        lambda: address("https://git hub.com"),
+        lambda: address("https://github.com/acme"),
+        lambda: Site("http://github.example.com"),
+        lambda: wish(organization="a b"),
+        lambda: wish(name=""),
+        lambda: wish(public_url="http://10.0.0.7"),
+    ],
+)
+def test_what_is_said_about_a_wish_can_be_told_in_the_reader_s_language(make: Callable[[], object]) -> None:
+    with pytest.raises(Malformed) as refused:
+        make()
+    assert recognised(str(refused.value)) is not None
 
 
 def test_a_code_is_exchanged_for_the_app_s_key_and_secrets(github: Github) -> None:
