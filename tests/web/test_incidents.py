@@ -136,6 +136,23 @@ def test_a_file_holds_all_that_may_be_seen_and_nothing_else(empty: Engine, monke
     assert [json.loads(row)["id"] for row in rows] == [9, 7, 5, 3, 1]
 
 
+def test_no_file_is_made_of_a_search_that_is_not_understood(site: TestClient) -> None:
+    answer = site.get("/?q=who:knows&format=csv")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "There is no who: here." in answer.text
+
+
+def test_a_page_says_when_not_everything_was_looked_at(site: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.db.reads.incidents.LOOKED_AT", 4)
+    page = site.get("/?q=segmentation").text
+    assert shown(page) == []
+    assert "Older ones have not been looked at yet." in page
+    while 'id="older"' in page:
+        page = site.get(link(page, "older")).text
+    assert shown(page) == [1]
+    assert "Older ones have not been looked at yet." not in page
+
+
 # saved views
 def test_a_search_is_saved_renamed_and_deleted(site: TestClient) -> None:
     saved = site.post("/views", data={"name": "My <GPUs>", "query": "q=cuda&state=healed&before=3&x=1"})

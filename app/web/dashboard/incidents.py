@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.responses import RedirectResponse, Response
 
 from app.db.reads import IncidentPage, Reads, Tally
+from app.db.reads.sought import LOOKED_AT
 from app.db.views import NAME_LENGTH, Views
 from app.domain.incident import State
 from app.domain.search import Problem, Qualifier, Search, Trouble, parse
@@ -90,7 +91,7 @@ def routes(desk: Desk) -> list[Guarded]:
 
     def incidents(visit: Visit) -> Response:
         asked = Filter.of(visit, visit.query)
-        if form := wanted(visit.query):
+        if (form := wanted(visit.query)) and not asked.search.problems:
             rows = reads.every_incident(visit.sight, asked.states, asked.search)
             return export(form, "incidents", COLUMNS, rows)
         before, after = cursor(visit.query.get("before", "")), cursor(visit.query.get("after", ""))
@@ -104,6 +105,7 @@ def routes(desk: Desk) -> list[Guarded]:
             tabs=tabs,
             span=span(shown, tabs[asked.tab]),
             paged=before is not None or after is not None,
+            looked_at=LOOKED_AT,
             problems=[said(visit, problem) for problem in asked.search.problems],
             views=views.of(visit.account.id) if visit.account else [],
         )
