@@ -46,6 +46,7 @@ def test_every_route_answers_as_github_describes_and_every_event_is_githubs(gith
     _pulls(github, repo, head)
     github.create("second", {"README.md": "# Second"})
     github.settle()
+    _a_person(github)
     github.call("POST", f"/app-manifests/{register(github)}/conversions", token="")
 
     called = {_route(request["method"], request["path"]) for request in github.admin("GET", "/requests")}
@@ -76,6 +77,13 @@ def _the_app(github: Github, repo: str) -> None:
     newest = github.call("GET", "/app/hook/deliveries", token=app, per_page="5")[0]["id"]
     github.call("GET", f"/app/hook/deliveries/{newest}", token=app)
     github.call("POST", f"/app/hook/deliveries/{newest}/attempts", token=app)
+
+
+def _a_person(github: Github) -> None:
+    mona = github.admin("POST", "/users", {"login": "mona", "permission": "write"})["token"]
+    github.call("GET", "/user", token=mona)
+    number = github.call("GET", "/user/installations", token=mona)["installations"][0]["id"]
+    github.call("GET", f"/user/installations/{number}/repositories", token=mona)
 
 
 def _runs(github: Github, repo: str) -> None:
