@@ -78,17 +78,17 @@ def routes(desk: Desk) -> list[Guarded]:
             job = given.job
             result = simulation.simulate(asked.body, event=asked.event, config=config, log=log, job=job)
         except Wrong as error:
-            return answer(visit, Shown(given, wrong={error.args[0]: error.args[1]}), 422)
+            return answer(visit, Shown(given, wrong={error.args[0]: error.args[1]}))
         except LogUnreadable as error:
-            return answer(visit, Shown(given, wrong={"log": str(error)}), 422)
+            return answer(visit, Shown(given, wrong={"log": str(error)}))
         except Malformed as error:
             place = "delivery" if given.delivery else "body"
-            return answer(visit, Shown(given, wrong={place: str(error)}), 422)
+            return answer(visit, Shown(given, wrong={place: str(error)}))
         return answer(visit, Shown(given, result))
 
-    def answer(visit: Visit, shown: Shown, status: int = 200) -> Response:
+    def answer(visit: Visit, shown: Shown) -> Response:
         offered = reads.deliveries(visit.sight, event="workflow_run", limit=OFFERED).lines
-        return desk.frame.render(visit, "simulator.html", status, shown=shown, given=shown.given, offered=offered)
+        return desk.frame.render(visit, "simulator.html", shown=shown, given=shown.given, offered=offered)
 
     def delivery_of(visit: Visit, given: Given) -> Asked:
         if not given.delivery:
