@@ -23,6 +23,7 @@ from app.security.vault import Sealed
 from app.web import one_time_link
 from app.web.dashboard.frame import Desk
 from app.web.github_sign_in import BEGUN_S, GitHubSignIn, NotBegun, Stranger
+from app.web.github_sign_in import KIND as OAUTH
 from app.web.guard import ANYBODY, PERSON, Guarded, Visit, local_path, page
 from app.web.origin import base_of, links_are_given
 from app.web.signing_in import cookies_of, github_of
@@ -100,7 +101,7 @@ def routes(desk: Desk) -> list[Guarded]:
         if not state or not hmac.compare_digest(_bytes(state), _bytes(known)):
             return failed(visit, _not_begun(visit))
         if "code" not in visit.query:
-            accounts.redeem("oauth", state)
+            accounts.redeem(OAUTH, state)
             return failed(visit, _refused(visit, visit.query.get("error", "")))
         try:
             entered = way.finish(state, visit.query["code"], _back_to(visit, desk))
