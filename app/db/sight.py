@@ -47,7 +47,7 @@ def in_force() -> ColumnElement[bool]:
     return GrantRow.granted_at > db_now(-GRANTED_S)
 
 
-def _granted(account_id: int) -> Select[tuple[int]]:
+def _granted(account_id: int) -> Select[int]:
     """What the App was removed from, or what has moved to another installation, is granted to nobody."""
     return (
         select(GrantRow.repository_id)

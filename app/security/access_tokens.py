@@ -64,5 +64,6 @@ class AccessTokens:
         except jwt.InvalidTokenError:
             return None
         subject, family, ends = claims["sub"], claims.get("fam"), claims["exp"]
-        good = isinstance(subject, str) and subject.isdecimal() and isinstance(family, str) and isinstance(ends, int)
-        return Access(int(subject), family) if good and self._now() < ends else None
+        if not (isinstance(subject, str) and subject.isdecimal() and isinstance(family, str) and isinstance(ends, int)):
+            return None
+        return Access(int(subject), family) if self._now() < ends else None

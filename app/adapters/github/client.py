@@ -84,7 +84,7 @@ class Rates:
         self._lock = threading.Lock()
         self._seen: dict[tuple[int | None, str], Rate] = {}
 
-    def note(self, auth: Auth, headers: Mapping[str, str], now: datetime) -> None:
+    def note(self, auth: Auth | None, headers: Mapping[str, str], now: datetime) -> None:
         told = [headers.get(f"x-ratelimit-{name}", "") for name in ("limit", "remaining", "reset")]
         if not all(each.isascii() and each.isdecimal() for each in told):
             return

@@ -156,6 +156,7 @@ async def _understood(token: Token, sent: Delivery) -> None:
     if sent.source == OBSERVATIONS:
         await understood(sent)
     else:
+        assert token.repository is not None  # others are not admitted
         await anyio.to_thread.run_sync(sources.interpret, sent, token.repository)
 
 

@@ -73,7 +73,7 @@ def _describe(site: FastAPI) -> None:
         if rule_of(route) == ANYBODY:
             route.openapi_extra = {"security": []}
         for status, told in _PROBLEMS.items():
-            if status != 409 or "POST" in route.methods:
+            if status != 409 or "POST" in (route.methods or ()):
                 route.responses.setdefault(status, {"description": told})
     build = site.openapi
 

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -126,7 +126,7 @@ def number_of(cursor: str) -> int | None:
 class Route(APIRoute):
     """Answers a GET with its entity tag, and a write that has an Idempotency-Key once."""
 
-    def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
 
         async def handle(request: Request) -> Response:
