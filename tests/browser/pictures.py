@@ -1,4 +1,4 @@
-"""Take the pictures of the documentation: `make screenshots`. One of each screen, and of two of them on a phone and dark.
+"""Take the pictures of the documentation: `make screenshots`. One of each screen; some also on a phone, and dark.
 
 Needs chromium, which is installed from the machine's package index where it is missing and may be.
 """
