@@ -23,7 +23,7 @@ from app.security.vault import Sealed, Vault
 
 KIND = "oauth"
 BEGUN_S = 600.0
-CHECK_EVERY_S = 600.0
+CHECK_EVERY_S, BEFORE_A_WRITE_S = 600.0, 60.0
 AGAIN_S = 60.0  # after GitHub gave no answer: pages do not wait for it each time
 _VERIFIER, _TOKEN = "sign-in", "session"
 
@@ -100,12 +100,13 @@ class GitHubSignIn:
         sealed = self._vault.seal(token.text.encode(), _about(account.id))
         return Entered(account, sealed, token.lasts_s, begun.onwards)
 
-    def refresh(self, session: Session) -> Session | None:
+    def refresh(self, session: Session, writes: bool = False) -> Session | None:
         """The session with rights of now; as it is while GitHub does not answer; None when GitHub has ended it.
 
         One request of a session asks, and the others go on meanwhile with what is known.
         """
-        if session.account.id == LOCAL or session.stale_s < CHECK_EVERY_S or not self._turn(session.id):
+        fresh_s = BEFORE_A_WRITE_S if writes else CHECK_EVERY_S
+        if session.account.id == LOCAL or session.stale_s < fresh_s or not self._turn(session.id):
             return session
         try:
             token = self._vault.open(session.user_token, _about(session.account.id)).decode()

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from app.db.accounts import Accounts, Session
 from app.domain.access import LOCAL, Account, Sight
 from app.settings import Web
-from app.web.guard import Identity
+from app.web.guard import SAFE, Identity
 
 SECURE, PLAIN = "__Host-heal", "heal_session"  # browsers take a __Host- cookie over https alone
 KEPT_S = 3600.0  # for so long what GitHub said last counts while it does not answer
@@ -17,14 +17,14 @@ _LONGEST = 200
 
 
 class Cookies:
-    """`refresh` asks GitHub for the person's rights when that was long ago; it gives None when the sign-in is over.
-    `local`: whoever holds this machine may be signed in."""
+    """`refresh` asks GitHub for the person's rights when that was long ago, sooner for a write (the second argument);
+    it gives None when the sign-in is over. `local`: whoever holds this machine may be signed in."""
 
     def __init__(
         self,
         accounts: Accounts,
         settings: Web,
-        refresh: Callable[[Session], Session | None] = lambda session: session,
+        refresh: Callable[[Session, bool], Session | None] = lambda session, _: session,
         *,
         local: bool = True,
     ) -> None:
@@ -39,7 +39,7 @@ class Cookies:
             return None
         used = not _by_itself(request)
         session = self._accounts.session(cookie, idle_s=self._settings.idle_minutes * 60, used=used)
-        session = self._refresh(session) if session is not None else None
+        session = self._refresh(session, request.method not in SAFE) if session is not None else None
         if session is None:
             return None
         account = self._of_now(session.account)

@@ -37,6 +37,6 @@ def cookies_of(wired: Wired) -> Cookies:
     return Cookies(
         Accounts(wired.engine),
         wired.settings.web,
-        github.refresh if github else lambda session: session,
+        github.refresh if github else lambda session, _: session,
         local=links_are_given(wired.settings),
     )

@@ -61,7 +61,7 @@ def make(visit: Visit, tokens: Tokens, wish: Wish) -> tuple[Token, str]:
     """The token and its text, which nobody can be told again."""
     act = act_of(
         visit,
-        "make_token",
+        "create_token",
         "token",
         name=wish.name,
         scopes=sorted(wish.scopes),

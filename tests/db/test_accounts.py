@@ -231,12 +231,12 @@ def test_a_token_is_good_for_a_repository_an_installation_or_all_that_its_maker_
 
 def test_what_is_revoked_is_told_to_the_audit_log_once(accounts: Accounts, engine: Engine) -> None:
     tokens = Tokens(engine, SqlStore(engine, Bell()).secret)
-    token, text = tokens.create(None, [Scope.READ], account_id=MONA, act=Act("mona", "dashboard", "make_token"))
+    token, text = tokens.create(None, [Scope.READ], account_id=MONA, act=Act("mona", "dashboard", "create_token"))
     act = Act("mona", "dashboard", "revoke_token")
     assert tokens.revoke(token.id, act)
     assert not tokens.revoke(token.id, act)
     assert tokens.bearer(text) is None
     with reading(engine) as connection:
         rows = connection.execute(select(AuditRow.verb, AuditRow.number, AuditRow.at).order_by(AuditRow.id)).all()
-    assert [(row.verb, row.number) for row in rows] == [("make_token", "1"), ("revoke_token", "1")]
+    assert [(row.verb, row.number) for row in rows] == [("create_token", "1"), ("revoke_token", "1")]
     assert rows[1].at - rows[0].at < timedelta(minutes=5)

@@ -125,7 +125,7 @@ def test_a_token_of_ones_own_is_shown_once_and_does_what_its_maker_may(client: T
     assert "laptop" in listed
     assert text_of(made) not in listed
     (act,) = acts(engine)
-    assert (act.verb, act.number, act.actor_id) == ("make_token", str(found.id), 501)
+    assert (act.verb, act.number, act.actor_id) == ("create_token", str(found.id), 501)
     assert text_of(made) not in str(act.data)
 
 
@@ -160,7 +160,7 @@ def test_a_token_is_revoked_by_whoever_made_it_and_by_nobody_else(client: TestCl
     assert client.post("/settings/tokens/1/revoke").status_code == 303
     assert tokens(engine).bearer(text_of(made)) is None
     assert client.post("/settings/tokens/1/revoke").status_code == 404
-    assert [act.verb for act in acts(engine)] == ["make_token", "revoke_token"]
+    assert [act.verb for act in acts(engine)] == ["create_token", "revoke_token"]
 
 
 # members

@@ -360,6 +360,16 @@ def test_rights_are_asked_for_again_after_ten_minutes(client: TestClient, people
     assert people.asked == asked
 
 
+def test_before_a_write_rights_are_asked_for_sooner(client: TestClient, people: People, engine: Engine) -> None:
+    people.may = [Permitted(1, 70, "admin")]
+    sign_in(client)
+    people.may = [Permitted(1, 70, "pull")]
+    age(engine, checked_at=90.0)
+    assert client.get("/settings/installations/1/tokens").status_code == 200
+    form = {"name": "x", "scope": "read", "lasts": "7"}
+    assert client.post("/settings/installations/1/tokens", data=form, headers=SAME_ORIGIN).status_code == 403
+
+
 def test_a_new_name_on_github_is_known_here_by_then(client: TestClient, people: People, engine: Engine) -> None:
     sign_in(client)
     people.person_is = Person(501, "mona-lisa")
