@@ -213,6 +213,7 @@ def pause(
 
     with _ledger() as ledger:
         ledger.switch_on(Switch(_scope(ledger, repository), getpass.getuser(), ledger.now(), reason))
+        _write_down(ledger, "pause", repository, reason)
     typer.echo(f"paused {repository or 'everywhere'}")
 
 
@@ -221,6 +222,7 @@ def resume(repository: Annotated[str, typer.Option(help="owner/name; none: every
     """Take the kill switch back. A repository that was paused by itself stays paused."""
     with _ledger() as ledger:
         ledger.switch_off(_scope(ledger, repository))
+        _write_down(ledger, "resume", repository)
     typer.echo(f"resumed {repository or 'everywhere'}")
 
 
@@ -433,8 +435,12 @@ def show_delivery(guid: str, as_json: Json = False) -> None:
 @deliveries_app.command("replay")
 def replay_delivery(guid: str) -> None:
     """Process a delivery again: after a fix, or one that was put aside. What was already done is not done twice."""
+    import getpass
+
     from app.adapters.doorbells import CeleryBell, Silence
+    from app.db.aside import again
     from app.db.store import SqlStore
+    from app.domain.audit import Act
     from app.ports.queue import Work
 
     settings = _settings()
@@ -445,7 +451,12 @@ def replay_delivery(guid: str) -> None:
         if found is None:
             _fail(NO, f"no delivery {guid} is kept here")
         bell = CeleryBell(settings.queue.broker_url) if settings.queue.broker_url else Silence()
-        if not SqlStore(engine, bell).redrive(Work.DELIVERY, found.id):
+        detail = Reads(engine).delivery_numbered(found.id)
+        where = detail.repository_id if detail else None
+        act = Act(
+            getpass.getuser(), "cli", "replay", "delivery", str(found.id), repository_id=where, data={"guid": guid}
+        )
+        if not again(SqlStore(engine, bell), engine, Work.DELIVERY, found.id, act):
             _fail(NO, f"delivery {guid} is {found.state} and its body is gone, or a worker has it right now")
         typer.echo(f"delivery {guid} is due again")
 
@@ -875,6 +886,20 @@ def _scope(ledger: Ledger, repository: str) -> str:
     if found is None:
         _fail(NO, f"{repository} is not known here: the App is not installed on it, or nothing has come from it yet")
     return f"repository:{found.id}"
+
+
+def _write_down(ledger: Ledger, verb: str, repository: str, reason: str = "") -> None:
+    """In the audit log, as whoever runs this."""
+    import getpass
+
+    from app.domain.audit import Act
+    from app.healing.steer import said_why
+
+    found = ledger.repository_named(repository) if repository else None
+    what, number = ("repository", str(found.id)) if found else ("bot", "")
+    where = {"installation_id": found.installation_id, "repository_id": found.id} if found else {}
+    data = {"reason": said_why(reason)} if reason else {}
+    ledger.audit(Act(getpass.getuser(), "cli", verb, what, number, data=data, **where))
 
 
 def _configured(file: Path, owner: Path | None = None) -> Any:

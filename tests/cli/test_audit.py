@@ -5,8 +5,11 @@ from sqlalchemy import Engine, delete, update
 
 from app.db.audit import FIRST, Act, Audit
 from app.db.engine import writing
-from app.db.tables import AuditRow
+from app.db.store import SqlStore
+from app.db.tables import AuditRow, DeliveryRow
+from app.domain.delivery import Delivery
 from tests.cli.conftest import Heal
+from tests.web.people import add_repository
 
 
 @pytest.fixture
@@ -77,3 +80,22 @@ def test_a_name_that_cannot_be_stored_as_it_is_does_not_break_the_chain(
 ) -> None:
     audit.add(Act("nul \u0000 and \ud800", "api", "approve"))
     assert heal("audit", "verify").exit_code == 0
+
+
+def test_what_is_done_here_is_written_down_too(heal: Heal, engine: Engine, store: SqlStore) -> None:
+    add_repository(engine, 7, "acme/vision")
+    store.keep([Delivery("guid-1", "github", "push", "", b"{}", 1, 7, "acme/vision")])
+    with writing(engine) as connection:
+        connection.execute(update(DeliveryRow).values(state="done", due_at=None))
+    for words in (["pause", "--reason", "a release"], ["resume"], ["pause", "--repository", "acme/vision"]):
+        assert heal(*words).exit_code == 0
+    assert heal("deliveries", "replay", "guid-1").exit_code == 0
+    listed = json.loads(heal("audit", "list", "--json").stdout)
+    told = [(act["via"], act["verb"], act["what"], act["number"]) for act in listed]
+    assert told == [
+        ("cli", "replay", "delivery", "1"),
+        ("cli", "pause", "repository", "7"),
+        ("cli", "resume", "bot", ""),
+        ("cli", "pause", "bot", ""),
+    ]
+    assert listed[3]["data"] == {"reason": "a release"}
