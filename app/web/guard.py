@@ -27,7 +27,8 @@ from app.resilience.rate import Buckets
 from app.web.words import Words
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-MOST_FIELDS, MOST_FILES, MOST_PART = 1_000, 4, 32 * 1024 * 1024
+MOST_FIELDS, MOST_FILES = 1_000, 4
+MOST_BODY, MOST_STRANGE = 32 * 1024 * 1024, 16 * 1024  # bytes of a form, from whom we know and from others
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)  # fits into 64 bits
 
 
@@ -197,7 +198,9 @@ class Guard:
                 raise HTTPException(403, why)
         form = FormData()
         if request.method not in SAFE and request.headers.get("content-type", "").startswith(_FORMS):
-            form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=MOST_PART)
+            most = MOST_BODY if identity is not None else MOST_STRANGE
+            _bounded(request, most, words)
+            form = await request.form(max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=most)
         return Visit(request, words, identity, owner, role, form)
 
     async def identify(self, request: Request) -> Identity | None:
@@ -281,6 +284,15 @@ def same_site(request: Request) -> None:
     raise HTTPException(
         403, say("This request did not come from a page of this address. Open the page, and try again.")
     )
+
+
+def _bounded(request: Request, most: int, words: Words) -> None:
+    """A form says how long it is, and is not too long. Raises HTTPException: 411, 413."""
+    length = request.headers.get("content-length", "")
+    if not (length.isascii() and length.isdecimal()):
+        raise HTTPException(411, words.gettext("The form does not say how long it is."))
+    if len(length) > 18 or int(length) > most:
+        raise HTTPException(413, words.gettext("The form is too large: at most %(bytes)s bytes.", bytes=most))
 
 
 def _onwards(request: Request) -> str:

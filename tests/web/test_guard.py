@@ -1,5 +1,6 @@
 """The guard: who is let in, who is told what, where writes may come from, how often anybody may ask."""
 
+from collections.abc import Iterator
 from urllib.parse import urljoin, urlsplit
 
 import pytest
@@ -25,6 +26,8 @@ from app.web.guard import (
     ANYBODY,
     BOT,
     LISTS,
+    MOST_BODY,
+    MOST_STRANGE,
     PERSON,
     Guard,
     Guarded,
@@ -376,3 +379,25 @@ def test_another_name_of_this_machine_is_refused_where_the_names_are_known() -> 
     client = TestClient(app, base_url="http://127.0.0.1:8000")
     assert client.get("/").status_code == 200
     assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+
+
+def test_a_form_from_nobody_is_short_and_says_how_long_it_is(client: TestClient) -> None:
+    long = client.post("/open", data={"text": "x" * MOST_STRANGE}, headers=SAME_ORIGIN)
+    assert long.status_code == 413
+
+    def unending() -> Iterator[bytes]:
+        yield b"text=x"
+
+    kind = {**SAME_ORIGIN, "Content-Type": "application/x-www-form-urlencoded"}
+    assert client.post("/open", content=unending(), headers=kind).status_code == 411
+    assert client.post("/open", data={"text": "x"}, headers=SAME_ORIGIN).status_code == 200
+
+
+def test_whom_we_know_may_send_more_but_not_without_end(client: TestClient, engine: Engine) -> None:
+    local(client, engine)
+    assert client.post("/open", data={"text": "x" * MOST_STRANGE}).status_code == 200
+    assert client.post("/open", content=b"x" * 6, headers=too_long()).status_code == 413
+
+
+def too_long() -> dict[str, str]:
+    return {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(MOST_BODY + 1)}

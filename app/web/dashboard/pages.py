@@ -57,7 +57,7 @@ def errors(frame: Frame) -> dict[type[Exception], ExceptionHandler]:
         status, why = 500, ""
         if isinstance(error, HTTPException):
             status = error.status_code
-            why = error.detail if status in (400, 403, 409, 429) else ""
+            why = error.detail if status in (400, 403, 409, 411, 413, 429) else ""
         elif isinstance(error, Transient):
             status = 503
         told = frame.error(request, status, why=why)
