@@ -21,10 +21,10 @@ from app.web import token_forms
 from app.web.acts import act_of
 from app.web.dashboard.frame import Desk
 from app.web.guard import PERSON, Guarded, Of, Rule, Visit, page
+from app.web.members import AS_GITHUB, appoint
 from app.web.signing_in import cookies_of
 from app.web.words import LANGUAGE, TIME_ZONE
 
-AS_GITHUB = "github"
 SEEN, SET = Rule(Of.INSTALLATION), Rule(Of.INSTALLATION, Role.ADMIN)
 _HERE = "/settings/installations/{installation}"
 
@@ -150,26 +150,8 @@ class Installations:
     def appoint(self, visit: Visit) -> Response:
         """What somebody may do here at most. Only what is less than GitHub's own word counts."""
         home = self._home(visit)
-        member = next(
-            (each for each in self._accounts.members(home.id) if str(each.account.id) == visit.field("account", 30)),
-            None,
-        )
-        if member is None:
-            raise HTTPException(400, visit.t("Nobody of that number has signed in here."))
-        if visit.account is not None and member.account.id == visit.account.id:
-            raise HTTPException(409, visit.t("Your own role is set by another admin."))
-        wanted = visit.field("role", 20)
-        if wanted != AS_GITHUB and wanted not in set(Role):
-            raise HTTPException(400, visit.t("There is no such role."))
-        role = None if wanted == AS_GITHUB else Role(wanted)
-        if role is not None and role.covers(member.ceiling):
-            why = visit.t("GitHub lets them do no more than that: a role can only be less than GitHub’s.")
-            raise HTTPException(400, why)
-        former = member.most.value if member.most else AS_GITHUB
-        act = act_of(
-            visit, "set_role", "account", member.account.id, login=member.account.login, role=wanted, was=former
-        )
-        self._accounts.appoint(home.id, member.account.id, role, act)
+        account, role = visit.field("account", 30), visit.field("role", 20)
+        member = appoint(self._accounts, visit, home.id, account, role)
         told = visit.t("The role of %(login)s is changed.", login=member.account.login)
         return self._desk.frame.back(visit, f"/settings/installations/{home.id}", told)
 

@@ -6,14 +6,29 @@ from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
 from app.db.answers import Answers
-from app.web.api.v1 import auth, deliveries, incidents, insights, me, models, repositories, simulations, system, tokens
+from app.web.api.v1 import (
+    auth,
+    deliveries,
+    incidents,
+    insights,
+    installations,
+    me,
+    models,
+    repositories,
+    simulations,
+    system,
+    tokens,
+    views,
+)
 from app.web.api.v1.machines import Machines
 from app.web.api.v1.needs import HANDLERS, Problem, Route, rule_of
 from app.web.dashboard.frame import Desk
 from app.web.guard import ANYBODY, Guard
 
 PREFIX = "/api/v1"
-PARTS = (me, auth, incidents, repositories, models, deliveries, simulations, insights, tokens, system)
+PARTS = (
+    me, auth, incidents, views, repositories, models, deliveries, simulations, insights, installations, tokens, system,
+)  # fmt: skip
 ABOUT = """
 All that the dashboard does. Send `Authorization: Bearer …` with an API token (`heal_…`), or with an access token that
 was exchanged for one. Errors are `application/problem+json` (RFC 9457). Lists are read with `cursor`; every GET has an

@@ -83,6 +83,8 @@ DecidesRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY, Role.OPER
 SetsRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY, Role.ADMIN)))]
 SeesModel = Annotated[Visit, Depends(Needs(Rule(Of.MODEL)))]
 DecidesModel = Annotated[Visit, Depends(Needs(Rule(Of.MODEL, Role.OPERATOR)))]
+SeesInstallation = Annotated[Visit, Depends(Needs(Rule(Of.INSTALLATION)))]
+SetsInstallation = Annotated[Visit, Depends(Needs(Rule(Of.INSTALLATION, Role.ADMIN)))]
 Number = Annotated[int, Path(ge=1, lt=10**18)]
 
 
