@@ -28,7 +28,7 @@ IMAGES = Path(__file__).parents[2] / "docs" / "images"
 WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "light"}
 DARK: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}, "color_scheme": "dark"}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"}
-MORE = {"incidents": (("incidents-phone", PHONE), ("incidents-dark", DARK)), "incident": (("incident-dark", DARK),)}
+MORE = {"incidents": (("incidents-phone", PHONE), ("incidents-dark", DARK))}
 
 
 def takes() -> list[tuple[str, str, dict[str, Any]]]:
