@@ -9,6 +9,7 @@ from app.db.engine import db_now, writing
 from app.db.tables import AnswerRow
 
 KEPT_S = 86_400.0
+UNDER_WAY_S = 300.0  # no answer takes so long: whoever worked on it has died
 _UNDER_WAY = 0
 
 
@@ -30,6 +31,8 @@ class Answers:
         row = AnswerRow
         with writing(self._engine) as connection:
             connection.execute(delete(row).where(row.at < db_now(-KEPT_S)))
+            left = (row.status == _UNDER_WAY, row.at < db_now(-UNDER_WAY_S))
+            connection.execute(delete(row).where(row.principal == principal, row.key == key, *left))
             first = insert(connection, row).values(
                 principal=principal, key=key, request=request, status=_UNDER_WAY, body=b"", at=db_now()
             )

@@ -14,15 +14,18 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Message
 
 from app.db.answers import Answers
 from app.domain.access import Role
 from app.domain.errors import Malformed, NotInstalled, Transient
+from app.domain.number import row_number
 from app.web.answer import PROBLEM, problem
-from app.web.guard import ANYBODY, BOT, LISTS, SAFE, Guard, Of, Rule, SignInFirst, Visit
+from app.web.guard import ANYBODY, BOT, LISTS, MOST_STRANGE, SAFE, Guard, Of, Rule, SignInFirst, Visit
 
 T = TypeVar("T")
 MOST_KEY = 255
+MOST_SENT = 8 * 1024 * 1024  # bytes
 RETRY_AFTER_S = 30
 log = structlog.get_logger()
 
@@ -48,6 +51,10 @@ class Told(BaseModel):
     """A body that we send."""
 
     model_config = ConfigDict(from_attributes=True)
+
+
+class ToldOnce(Told):
+    """A body with a secret, which is kept nowhere: not for an Idempotency-Key either."""
 
 
 class Page(Told, Generic[T]):
@@ -80,7 +87,6 @@ SeesDelivery = Annotated[Visit, Depends(Needs(Rule(Of.DELIVERY)))]
 DecidesDelivery = Annotated[Visit, Depends(Needs(Rule(Of.DELIVERY, Role.OPERATOR)))]
 SeesRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY)))]
 DecidesRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY, Role.OPERATOR)))]
-SetsRepository = Annotated[Visit, Depends(Needs(Rule(Of.REPOSITORY, Role.ADMIN)))]
 SeesModel = Annotated[Visit, Depends(Needs(Rule(Of.MODEL)))]
 DecidesModel = Annotated[Visit, Depends(Needs(Rule(Of.MODEL, Role.OPERATOR)))]
 SeesInstallation = Annotated[Visit, Depends(Needs(Rule(Of.INSTALLATION)))]
@@ -102,9 +108,6 @@ Key = Annotated[
     str | None,
     Header(alias="Idempotency-Key", max_length=MOST_KEY, description="the same write with the same key is done once"),
 ]
-Tag = Annotated[
-    str | None, Header(alias="If-None-Match", max_length=MOST_KEY, description="answer 304 if it is still this one")
-]
 
 
 def cursor_of(number: int | None) -> str | None:
@@ -119,10 +122,11 @@ def number_of(cursor: str) -> int | None:
         told = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
     except ValueError:
         told = ""
-    word, _, number = told.partition(":")
-    if word != "before" or not number.isdecimal() or len(number) > 18:
+    word, _, last = told.partition(":")
+    number = row_number(last)
+    if word != "before" or number is None:
         raise HTTPException(400, "The cursor is not one that was given out here: take `next` of a page.")
-    return int(number)
+    return number
 
 
 class Route(APIRoute):
@@ -134,13 +138,35 @@ class Route(APIRoute):
         async def handle(request: Request) -> Response:
             if request.method in SAFE:
                 return _tagged(request, await answer(request))
-            key = request.headers.get("idempotency-key", "")
             rule = rule_of(self)
+            request = await _bounded(request, rule)
+            key = request.headers.get("idempotency-key", "")
             if not key or rule is None or rule.of is Of.ANYBODY:
                 return await answer(request)
-            return await _once(request, key, answer)
+            once = isinstance(self.response_model, type) and issubclass(self.response_model, ToldOnce)
+            return await _once(request, key, answer, told_once=once)
 
         return handle
+
+
+async def _bounded(request: Request, rule: Rule | None) -> Request:
+    """The same request, whose body is read no further than to the most that may be sent. Nothing is read for whoever
+    is not let in. Raises HTTPException: 401, 429, and 413 while it is read."""
+    guard: Guard = request.app.state.guard
+    known = await guard.identify(request) is not None
+    if not known and rule is not None and rule.of is not Of.ANYBODY:
+        await guard.admit(request, rule, for_programs=True)
+    left = most = MOST_SENT if known else MOST_STRANGE
+
+    async def receive() -> Message:
+        nonlocal left
+        message = await request.receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"What was sent is too large: at most {most} bytes.")
+        return message
+
+    return Request(request.scope, receive)
 
 
 def _tagged(request: Request, answer: Response) -> Response:
@@ -156,7 +182,9 @@ def _tagged(request: Request, answer: Response) -> Response:
     return answer
 
 
-async def _once(request: Request, key: str, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+async def _once(
+    request: Request, key: str, answer: Callable[[Request], Awaitable[Response]], *, told_once: bool = False
+) -> Response:
     guard: Guard = request.app.state.guard
     answers: Answers = request.app.state.answers
     who = await guard.identify(request)
@@ -171,13 +199,18 @@ async def _once(request: Request, key: str, answer: Callable[[Request], Awaitabl
             raise HTTPException(422, "This Idempotency-Key was sent with another request. Take a new one.")
         if not known.status:
             raise HTTPException(409, "The same request is being worked on. Ask again in a moment.")
+        if told_once and known.status < 400:
+            raise HTTPException(
+                409, "This was done before, and its answer is told once. Take a new key to do it again."
+            )
         return Response(known.body, known.status, {"Idempotent-Replay": "true"}, media_type=_media(known.status))
     done = False
     try:
         told = await answer(request)
         said = getattr(told, "body", b"")
         if told.status_code < 500 and told.status_code != 429:
-            await run_sync(answers.keep, principal, key, told.status_code, bytes(said))
+            kept = b"" if told_once and told.status_code < 400 else bytes(said)
+            await run_sync(answers.keep, principal, key, told.status_code, kept)
             done = True
         return told
     finally:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from app import simulation
+from app.domain.errors import Malformed
 from app.web.api.v1.machines import Machines
 from app.web.api.v1.needs import Lists, Sent, Told
 from app.web.dashboard.frame import Desk
@@ -38,5 +39,9 @@ def add(router: APIRouter, desk: Desk, machines: Machines) -> None:  # noqa: ARG
     def simulate(_: Lists, sent: Simulate) -> Simulated:
         config = simulation.configured(sent.config or None)
         log = sent.log.encode("utf-8", "replace") if sent.log else None
-        found = simulation.simulate(orjson.dumps(sent.payload), event=sent.event, config=config, log=log, job=sent.job)
+        try:
+            body = orjson.dumps(sent.payload)
+        except orjson.JSONEncodeError as error:  # half a character, a number that is too large, too deep
+            raise Malformed(f"payload: {error}") from None
+        found = simulation.simulate(body, event=sent.event, config=config, log=log, job=sent.job)
         return Simulated.model_validate(found.as_json())

@@ -11,7 +11,7 @@ from app.domain.access import Scope
 from app.domain.access import Token as Known
 from app.web.acts import act_of
 from app.web.api.v1.machines import Machines
-from app.web.api.v1.needs import Lists, Number, Sent, Told
+from app.web.api.v1.needs import Lists, Number, Sent, Told, ToldOnce
 from app.web.dashboard.frame import Desk
 from app.web.guard import Visit
 
@@ -40,7 +40,7 @@ class Create(Sent):
     expires_in_days: Annotated[int, Field(ge=1, le=LONGEST_DAYS)] = 90
 
 
-class Created(Token):
+class Created(Token, ToldOnce):
     """`token` is told this once."""
 
     token: str
@@ -53,6 +53,8 @@ def add(router: APIRouter, desk: Desk, machines: Machines) -> None:  # noqa: ARG
         assert who is not None
         if who.account is None or (who.token is not None and not who.token.may(Scope.ADMIN)):
             raise HTTPException(403, "Tokens belong to people: sign in, or use a token of yours with the scope admin.")
+        if who.sight.installation_id is not None or who.sight.repository_id is not None:
+            raise HTTPException(403, "A token of one repository or installation is no good for others.")
         return who.account.id
 
     @router.get("/tokens")
@@ -62,9 +64,6 @@ def add(router: APIRouter, desk: Desk, machines: Machines) -> None:  # noqa: ARG
     @router.post("/tokens", status_code=201)
     def create_token(visit: Lists, sent: Create) -> Created:
         owner = person(visit)
-        narrowed = visit.sight
-        if narrowed.installation_id is not None or narrowed.repository_id is not None:
-            raise HTTPException(403, "A token of one repository or installation makes no others.")
         scopes = set(sent.scopes)
         if scopes & {Scope.OBSERVATIONS, Scope.SIGNALS}:
             raise HTTPException(422, "What sends observations or signals is made for a repository, under Settings.")
