@@ -142,7 +142,10 @@ def worker(
 
 @app.command()
 def relay(
-    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 5.0,
+    every: Annotated[
+        float,
+        typer.Option(min=1, help="Seconds between two looks."),  # GitHub answers 5,000 questions an hour
+    ] = 5.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, and exit.")] = False,
     as_json: Json = False,
 ) -> None:

@@ -20,7 +20,6 @@ from app.wiring import Unregistered, Wired, wire
 log = structlog.get_logger()
 
 EVERY_S = 5.0
-LEAST_EVERY_S = 1.0  # 3,600 questions an hour, of 5,000 that GitHub answers
 LONGEST_WAIT_S = 300.0
 WINDOW = timedelta(days=3)  # GitHub keeps its record no longer
 MARGIN = timedelta(minutes=10)  # the record may be late

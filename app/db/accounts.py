@@ -1,6 +1,5 @@
 """People: who they are, which browsers they have signed in with, and what GitHub lets them do."""
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, func, select, upd
 
 from app.db.audit import Act, add
 from app.db.dialect import insert
+from app.db.digest import digest
 from app.db.engine import db_now, reading, writing
 from app.db.sight import in_force
 from app.db.tables import AccountRow, GrantRow, MemberRow, RepositoryRow, SessionRow, SignInRow
@@ -265,7 +265,9 @@ class Accounts:
     # rights
     def grant(self, account_id: int, grants: Sequence[Grant]) -> None:
         """What GitHub says now, in place of what it said before."""
+        this = select(AccountRow.id).where(AccountRow.id == account_id).with_for_update(key_share=True)
         with writing(self._engine) as connection:
+            connection.execute(this)  # two browsers of one person ask at the same time: one after the other
             connection.execute(delete(GrantRow).where(GrantRow.account_id == account_id))
             if grants:
                 rows = [
@@ -338,10 +340,6 @@ def role_at(connection: Connection, account_id: int, installation_id: int) -> Ro
 
 def _capped(role: Role, most: str | None) -> Role:
     return least(role, Role(most)) if most else role
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def account_of(row: Any) -> Account:

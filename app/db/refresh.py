@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, delete, select, update
 
-from app.db.accounts import digest
 from app.db.dialect import insert
+from app.db.digest import digest
 from app.db.engine import db_now, reading, writing
 from app.db.tables import RefreshRow, TokenRow
 

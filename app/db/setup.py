@@ -7,9 +7,9 @@ from sqlalchemy import Engine, Update, select, update
 
 from app.db import audit
 from app.db.dialect import insert
+from app.db.digest import digest
 from app.db.engine import db_now, reading, writing
 from app.db.tables import DeliveryRow, SignInRow
-from app.db.tokens import digest
 from app.domain.audit import Act
 
 SETUP, MANIFEST = "setup", "manifest"

@@ -1,7 +1,6 @@
 """Tokens: made once, kept as a hash, found by it."""
 
 import base64
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Collection
@@ -12,6 +11,7 @@ from sqlalchemy import ColumnElement, Engine, Row, Select, and_, or_, select, up
 
 from app.db.audit import Act, add
 from app.db.dialect import insert
+from app.db.digest import digest
 from app.db.engine import db_now, reading, writing
 from app.db.rows import repository_of
 from app.db.tables import InstallationRow, RepositoryRow, TokenRow
@@ -158,10 +158,6 @@ def _unused() -> Any:
 
 def _text(value: bytes) -> str:
     return PREFIX + base64.urlsafe_b64encode(value).rstrip(b"=").decode()
-
-
-def digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def _tokens(*more: Any) -> Select[Any]:

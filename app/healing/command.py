@@ -8,6 +8,7 @@ from app.domain.delivery import DeliveryState
 from app.domain.effect import Effect, EffectKind
 from app.domain.event import ButtonPressed, CommandGiven
 from app.domain.incident import Incident
+from app.domain.number import row_number
 from app.domain.policy import Policy
 from app.healing.gather import configuration
 from app.healing.hold import Hold
@@ -50,7 +51,7 @@ def _answer(
 ) -> Reply:
     """`verb`, then perhaps the incident's number, then perhaps the reason."""
     verb, rest = (words[0] if words else ""), words[1:]
-    number = _number(rest[0]) if rest else None
+    number = row_number(rest[0]) if rest else None
     reason = " ".join(rest if number is None else rest[1:])
     if verb not in VERBS:
         return Reply(f"I know `/heal {'`, `/heal '.join(VERBS)}`.")
@@ -76,10 +77,6 @@ def _reply(ledger: Ledger, event: CommandGiven, answer: Reply, may: bool) -> Non
     }
     key = f"{EffectKind.REPLY}:{event.repository.id}:{event.comment_id}"
     ledger.want_effect(Effect(key, EffectKind.REPLY, event.repository.id, request))
-
-
-def _number(word: str) -> int | None:
-    return int(word) if word.isdecimal() and len(word) < 19 else None
 
 
 def _meant(ledger: Ledger, event: ButtonPressed | CommandGiven, number: int | None) -> Incident | None:

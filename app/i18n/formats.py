@@ -28,11 +28,6 @@ def number(value: float, language: str, digits: int | None = None) -> str:
     return numbers.format_decimal(value, pattern, locale=locale(language))
 
 
-def compact(value: float, language: str) -> str:
-    """Short, for axes and counts: 123K."""
-    return numbers.format_compact_decimal(value, locale=locale(language), fraction_digits=1)
-
-
 def percent(share: float, language: str, digits: int = 0) -> str:
     """0.123 as 12%, with that many decimal places."""
     head, zero, tail = str(locale(language).percent_formats[None].pattern).rpartition("0")

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, select, update
 
-from app.db.accounts import Accounts, Grant, digest
+from app.db.accounts import Accounts, Grant
 from app.db.audit import FIRST, Act, link
+from app.db.digest import digest
 from app.db.engine import db_now, reading, writing
 from app.db.owners import Owners
 from app.db.sight import seen_repository

@@ -18,10 +18,11 @@ import zstandard
 from sqlalchemy import Engine, select
 from starlette.testclient import TestClient
 
+from app.db.digest import digest
 from app.db.engine import db_now, make_engine, reading, writing
 from app.db.store import SqlStore
 from app.db.tables import DeliveryRow, TokenRow
-from app.db.tokens import Tokens, digest
+from app.db.tokens import Tokens
 from app.domain.access import Scope, TokenKind
 from app.domain.tenant import Repository
 from app.web.app import create
@@ -176,12 +177,12 @@ def test_a_token_that_sends_too_often_is_told_when_to_come_again(
     engine.dispose()
 
 
-def test_the_ways_in_are_open_where_the_dashboard_is_not_served(database_url: str, key_file: Path) -> None:
+def test_on_a_public_address_signals_are_taken_and_pages_ask_who_is_there(database_url: str, key_file: Path) -> None:
     engine = make_engine(database_url)
     with TestClient(create(wired(database_url, key_file, host="0.0.0.0"))) as client:
         api = Api(client, engine)
         assert api.post().status_code == 202
-        assert client.get("/").status_code == 404
+        assert client.get("/").status_code == 401
     engine.dispose()
 
 

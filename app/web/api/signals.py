@@ -16,6 +16,7 @@ from app.adapters import signals, sources
 from app.domain.access import Scope, Token
 from app.domain.delivery import OBSERVATIONS, Delivery
 from app.domain.model import JSON
+from app.domain.number import row_number
 from app.web.answer import Answer
 from app.web.api.door import Call, Door, content_type_of, delivery, key_of
 from app.web.api.observations import model_name, understood
@@ -112,10 +113,9 @@ class MLflow:
         self._now = now
 
     async def __call__(self, call: Call) -> tuple[int, Any]:
-        number = call.path["token"]
-        known = None
-        if number.isascii() and number.isdigit() and len(number) < 18:
-            known = await anyio.to_thread.run_sync(self._door.tokens.mlflow, int(number))
+        number, known = row_number(call.path["token"]), None
+        if number is not None:
+            known = await anyio.to_thread.run_sync(self._door.tokens.mlflow, number)
         if known is None:
             raise Answer(401, "wrong_token", "No such webhook is known.", "Compare the URL with `heal tokens list`.")
         token, secret = known

@@ -7,11 +7,11 @@ from starlette.responses import Response
 
 from app.db.reads import Question, Reads
 from app.domain.finding import EvidenceLine
+from app.domain.number import row_number
 from app.healing.expire import expires_at
 from app.security.masking import mask
 from app.web.dashboard.bulk import roles
 from app.web.dashboard.frame import Desk
-from app.web.dashboard.incidents import cursor
 from app.web.guard import LISTS, Guarded, Visit, page
 
 
@@ -31,7 +31,7 @@ def routes(desk: Desk) -> list[Guarded]:
     reads = Reads(desk.engine)
 
     def approvals(visit: Visit) -> Response:
-        after = cursor(visit.query.get("after", ""))
+        after = row_number(visit.query.get("after", ""))
         found = reads.questions(visit.sight, after)
         may = roles(visit.request)
         shown = [_shown(visit, question, may(visit, question.line)) for question in found.questions]

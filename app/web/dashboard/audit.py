@@ -8,9 +8,9 @@ from starlette.responses import Response
 from app.db.audit import verify
 from app.db.reads.audit import Asked, AuditReads
 from app.domain.access import Role
+from app.domain.number import row_number
 from app.web.dashboard.export import Columns, export, wanted
 from app.web.dashboard.frame import Desk
-from app.web.dashboard.incidents import cursor
 from app.web.guard import BOT, LISTS, Guarded, Visit, page
 
 LENGTH = 100
@@ -38,7 +38,7 @@ def routes(desk: Desk) -> list[Guarded]:
         admin = visit.identity is not None and visit.identity.most.covers(Role.ADMIN)
         if form := wanted(visit.query):
             return export(form, "audit", COLUMNS, reads.every_act(visit.sight, asked, admin=admin))
-        before = cursor(visit.query.get("before", ""))
+        before = row_number(visit.query.get("before", ""))
         return desk.frame.render(
             visit,
             "audit.html",

@@ -13,6 +13,7 @@ from app.db.owners import Owner
 from app.db.reads import IncidentLine, Reads
 from app.domain.access import Role
 from app.domain.incident import State
+from app.domain.number import row_number
 from app.domain.search import Search
 from app.healing.steer import FORBIDDEN, Actor, Steered, steer
 from app.web.acts import actor_of
@@ -126,7 +127,8 @@ def _numbers(texts: Iterable[str]) -> dict[int, int]:
     """`12` or `12@345`: the incident, and the newest entry of its timeline that they have seen (0: none)."""
     found = {}
     for text in texts:
-        number, _, newest = text.partition("@")
-        if all(part.isascii() and part.isdecimal() and len(part) < 19 for part in (number, newest or "0")):
-            found[int(number)] = int(newest or "0")
+        incident, _, newest = text.partition("@")
+        number, seen = row_number(incident), row_number(newest or "0")
+        if number is not None and seen is not None:
+            found[number] = seen
     return found

@@ -14,13 +14,13 @@ from app.db.reads import Reads
 from app.db.reads.deliveries import DeliveryLine
 from app.domain.access import Role, Sight
 from app.domain.delivery import DeliveryState
+from app.domain.number import row_number
 from app.ports.queue import Work
 from app.security.markdown import clean
 from app.security.masking import MASK, mask
 from app.web.acts import act_of
 from app.web.dashboard.export import Columns, export, wanted
 from app.web.dashboard.frame import Desk
-from app.web.dashboard.incidents import cursor
 from app.web.guard import LISTS, Guarded, Of, Rule, Visit, page
 
 SEEN, REPLAYS = Rule(Of.DELIVERY), Rule(Of.DELIVERY, Role.OPERATOR)
@@ -81,7 +81,7 @@ def routes(desk: Desk) -> list[Guarded]:
         asked = Filter.of(visit.query)
         if form := wanted(visit.query):
             return export(form, "deliveries", COLUMNS, every(reads, visit.sight, asked))
-        before = cursor(visit.query.get("before", ""))
+        before = row_number(visit.query.get("before", ""))
         shown = reads.deliveries(
             visit.sight, asked.state, asked.repository, before, event=asked.event, source=asked.source
         )

@@ -5,7 +5,7 @@ import json
 import mimetypes
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -235,7 +235,6 @@ class Desk:
     frame: Frame
     changes: Changes
     wired: Wired
-    extra: dict[str, Any] = field(default_factory=dict)
 
 
 async def static(visit: Visit) -> Response:

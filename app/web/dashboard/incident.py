@@ -12,6 +12,7 @@ from app.db.reads.decisions import DecisionReads, Standing
 from app.domain.access import Role
 from app.domain.finding import Finding
 from app.domain.interval import DRAWN as REPORTS
+from app.domain.number import row_number
 from app.domain.repair import Repair
 from app.healing.steer import DECISIONS, Answer, Steered, steer
 from app.security.masking import mask
@@ -76,8 +77,7 @@ def routes(desk: Desk) -> list[Guarded]:
         number, verb = visit.number("incident"), visit.field("verb")
         if verb not in DECISIONS:
             raise HTTPException(400, visit.t("There is no such decision."))
-        seen = visit.field("expected")
-        expected = int(seen) if seen.isdecimal() and len(seen) < 19 else None
+        expected = row_number(visit.field("expected"))
         steered = steer(desk.kit, number, verb, actor_of(visit), reason=visit.field("reason"), expected=expected)
         onwards = local_path(visit.field("onwards") or f"/incidents/{number}")
         if steered.done:

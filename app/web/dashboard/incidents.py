@@ -10,6 +10,7 @@ from app.db.reads import IncidentPage, Reads, Tally
 from app.db.reads.sought import LOOKED_AT
 from app.db.views import NAME_LENGTH, Views
 from app.domain.incident import State
+from app.domain.number import row_number
 from app.domain.search import Problem, Qualifier, Search, Trouble, parse
 from app.web.dashboard.bulk import bulk_routes
 from app.web.dashboard.export import Columns, export, wanted
@@ -94,7 +95,7 @@ def routes(desk: Desk) -> list[Guarded]:
         if (form := wanted(visit.query)) and not asked.search.problems:
             rows = reads.every_incident(visit.sight, asked.states, asked.search)
             return export(form, "incidents", COLUMNS, rows)
-        before, after = cursor(visit.query.get("before", "")), cursor(visit.query.get("after", ""))
+        before, after = row_number(visit.query.get("before", "")), row_number(visit.query.get("after", ""))
         shown = reads.incidents(visit.sight, asked.states, asked.search, before, after=after)
         tabs = counts(reads.tally(visit.sight, asked.search))
         return desk.frame.render(
@@ -124,7 +125,7 @@ def routes(desk: Desk) -> list[Guarded]:
         return desk.frame.back(visit, here, told=visit.t("Saved as %(name)s.", name=name))
 
     def rename(visit: Visit) -> Response:
-        number, name = cursor(str(visit.path["view"])), visit.field("name", NAME_LENGTH)
+        number, name = row_number(str(visit.path["view"])), visit.field("name", NAME_LENGTH)
         if not name or number is None or not views.rename(_person(visit), number, name):
             told = visit.t("It was not renamed: it needs a name that no other view of yours has.")
         else:
@@ -132,7 +133,7 @@ def routes(desk: Desk) -> list[Guarded]:
         return desk.frame.back(visit, "/views", told=told)
 
     def forget(visit: Visit) -> Response:
-        number = cursor(str(visit.path["view"]))
+        number = row_number(str(visit.path["view"]))
         gone = number is not None and views.forget(_person(visit), number)
         told = visit.t("The view was deleted.") if gone else visit.t("There is no such view any more.")
         return desk.frame.back(visit, "/views", told=told)
@@ -149,11 +150,6 @@ def routes(desk: Desk) -> list[Guarded]:
         page("/views/{view}/rename", rename, PERSON, methods=("POST",), name="rename_view"),
         page("/views/{view}/delete", forget, PERSON, methods=("POST",), name="delete_view"),
     ]
-
-
-def cursor(text: str) -> int | None:
-    """The `before` of an address; None for none, and for what is no number."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else None
 
 
 def counts(tally: Tally) -> dict[str, Count]:

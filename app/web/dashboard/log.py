@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from app.db.reads import IncidentDetail, Reads
 from app.db.reads.decisions import DecisionReads
 from app.domain.evidence import Job
+from app.domain.number import row_number
 from app.domain.tenant import Repository
 from app.web.dashboard.frame import Desk
 from app.web.dashboard.security import SECURITY_HEADERS
@@ -34,7 +35,7 @@ class Asked:
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "Asked":
-        job, *rest = (_number(query.get(name, "")) for name in ("job", "hit", "from", "line"))
+        job, *rest = (row_number(query.get(name, "")) or None for name in ("job", "hit", "from", "line"))
         return cls(job, query.get("q", "").strip()[:LONGEST_QUERY], *rest)
 
 
@@ -167,7 +168,3 @@ def link(job: Job, own: bool, **to: object) -> str:
         words["job"] = job.id
     query = f"?{urlencode(words)}" if words else ""
     return f"{query}#L{at}" if at else query
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and 0 < len(text) < 19 and int(text) > 0 else None

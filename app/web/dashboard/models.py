@@ -10,6 +10,7 @@ from app.db.reads.models import RUNS, ModelLine, ModelReads, ModelRepair
 from app.domain.access import Role, Sight
 from app.domain.errors import HealError
 from app.domain.interval import BENCHMARK, GATE
+from app.domain.number import row_number
 from app.domain.policy import Policy
 from app.domain.tenant import Repository
 from app.healing.by_hand import Asked
@@ -20,7 +21,6 @@ from app.web.dashboard import model_charts
 from app.web.dashboard.export import Columns, export, wanted
 from app.web.dashboard.frame import Desk
 from app.web.dashboard.gate import drawing_of
-from app.web.dashboard.incidents import cursor
 from app.web.dashboard.model_moves import choices, promote, registered, roll_back
 from app.web.dashboard.repositories import settled
 from app.web.guard import LISTS, Guarded, Of, Rule, Visit, page
@@ -50,7 +50,7 @@ def routes(desk: Desk) -> list[Guarded]:
         search = visit.query.get("q", "").strip()[:LENGTH]
         if form := wanted(visit.query):
             return export(form, "models", COLUMNS, every(reads, visit.sight, search))
-        before = cursor(visit.query.get("before", ""))
+        before = row_number(visit.query.get("before", ""))
         shown = reads.models(visit.sight, search, before)
         return desk.frame.render(visit, "models.html", page=shown, search=search, paged=before is not None)
 

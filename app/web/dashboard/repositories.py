@@ -13,6 +13,7 @@ from app.db.reads.repositories import DAYS, Day, Learned, RepositoryLine, Reposi
 from app.domain.access import Role, Sight
 from app.domain.errors import HealError
 from app.domain.knowledge import rung_of
+from app.domain.number import row_number
 from app.domain.policy import CONFIG_PATH, PROVEN_ANEW, Policy, lowered, may_be_bolder, mode_of
 from app.domain.tenant import Repository
 from app.healing.configuration import ON_ALL, OWNER, REPOSITORY
@@ -22,7 +23,6 @@ from app.i18n import formats
 from app.web.acts import actor_of
 from app.web.dashboard.export import Columns, export, wanted
 from app.web.dashboard.frame import Desk
-from app.web.dashboard.incidents import cursor
 from app.web.dashboard.plots import Plot, bars
 from app.web.guard import LISTS, Guarded, Of, Rule, Visit, page
 
@@ -69,7 +69,7 @@ def routes(desk: Desk) -> list[Guarded]:
         search = visit.query.get("q", "").strip()[:LENGTH]
         if form := wanted(visit.query):
             return export(form, "repositories", COLUMNS, every(reads, visit.sight, search))
-        after = cursor(visit.query.get("after", ""))
+        after = row_number(visit.query.get("after", ""))
         return desk.frame.render(
             visit,
             "repositories.html",

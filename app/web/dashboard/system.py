@@ -14,6 +14,7 @@ from app.db.aside import again, discard, put_aside
 from app.db.processes import Processes
 from app.db.reads.system import SystemReads
 from app.db.vitals import LATE_S
+from app.domain.number import row_number
 from app.healing.brake import EVERYWHERE, let_go, pause
 from app.ports.queue import Work
 from app.web.acts import act_of, actor_of
@@ -98,10 +99,10 @@ def routes(desk: Desk) -> list[Guarded]:
 
 def row_in(visit: Visit) -> tuple[Work, int]:
     """Which row the form names. Raises HTTPException."""
-    work, number = visit.field("work"), visit.field("row")
-    if work not in set(Work) or not (number.isascii() and number.isdecimal() and len(number) < 19):
+    work, number = visit.field("work"), row_number(visit.field("row"))
+    if work not in set(Work) or number is None:
         raise HTTPException(400, visit.t("The form does not say which one is meant."))
-    return Work(work), int(number)
+    return Work(work), number
 
 
 def kept(cache: Path) -> Kept:
