@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 
 from app.db.reads.reader import PAGE, Reader
 from app.db.sight import in_force
-from app.db.tables import AuditRow, GrantRow, MemberRow, RepositoryRow
+from app.db.tables import AuditRow, GrantRow, MemberRow, RepositoryRow, storable
 from app.domain.access import Role, Sight
 
 EXPORTED = 500  # rows of one query
@@ -59,7 +59,7 @@ class AuditReads(Reader):
         wanted = select(*columns).where(shown(sight, admin=admin)).order_by(row.id.desc()).limit(limit + 1)
         for column, value in ((row.actor, asked.who), (row.verb, asked.verb), (row.what, asked.what)):
             if value:
-                wanted = wanted.where(column == value)
+                wanted = wanted.where(column == storable(value))
         if asked.since is not None:
             wanted = wanted.where(row.at >= asked.since)
         if before is not None:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, func, not_, or_, select
 
 from app.db.engine import db_now
 from app.db.sight import seen
-from app.db.tables import IncidentRow, RepairRow, RepositoryRow, TimelineRow
+from app.db.tables import IncidentRow, RepairRow, RepositoryRow, TimelineRow, storable
 from app.domain.access import Sight
 from app.domain.incident import State
 from app.domain.search import Qualifier, Search, Term, parse, status
@@ -95,7 +95,8 @@ def _named(full: Any, value: str) -> ColumnElement[bool]:
 
 
 def _pattern(value: str) -> str:
-    """`*` is any text; nothing else is special."""
+    """`*` is any text; nothing else is special. A LIKE of an expression takes what is not storable as it is."""
+    value = storable(value)
     for special in "/%_":
         value = value.replace(special, f"/{special}")
     return value.lower().replace("*", "%")

@@ -200,4 +200,4 @@ def repository_in(body: str) -> int | None:
         content = content["payload"]
     repository = content.get("repository") if isinstance(content, dict) else None
     number = repository.get("id") if isinstance(repository, dict) else None
-    return number if isinstance(number, int) and 0 < number < 2**63 else None
+    return number if type(number) is int and 0 < number < 2**63 else None
