@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, Select, func, select
 
 from app.db.engine import reading
 from app.db.rows import repository_of
@@ -39,12 +39,10 @@ class Owners:
         self._engine = engine
 
     def incident(self, number: int) -> Owner | None:
-        row = IncidentRow
-        return self._one(select(row.installation_id, row.repository_id).where(row.id == number))
+        return self._one(_of_now(IncidentRow).where(IncidentRow.id == number))
 
     def delivery(self, number: int) -> Owner | None:
-        row = DeliveryRow
-        return self._one(select(row.installation_id, row.repository_id).where(row.id == number))
+        return self._one(_of_now(DeliveryRow).where(DeliveryRow.id == number))
 
     def repository(self, number: int) -> Owner | None:
         row = RepositoryRow
@@ -116,3 +114,9 @@ class Owners:
         with reading(self._engine) as connection:
             row = connection.execute(wanted).one_or_none()
         return None if row is None else Owner(row.installation_id, row.repository_id)
+
+
+def _of_now(row: Any) -> Select[Any]:
+    """A repository may have moved to another installation since: what happened in it goes along."""
+    home = func.coalesce(RepositoryRow.installation_id, row.installation_id).label("installation_id")
+    return select(home, row.repository_id).outerjoin(RepositoryRow, RepositoryRow.id == row.repository_id)

@@ -298,8 +298,9 @@ def test_whoever_holds_the_machine_is_nobody_where_others_are_served(engine: Eng
     accounts = Accounts(engine)
     accounts.remember(LOCAL, "local", operator=True)
     cookie = accounts.open(LOCAL, seconds=3600)
-    request = Request({"type": "http", "scheme": "http", "headers": [(b"cookie", f"{PLAIN}={cookie}".encode())],
-                       "path": "/", "query_string": b"", "server": ("127.0.0.1", 8000)})  # fmt: skip
+    request = Request({"type": "http", "method": "GET", "scheme": "http", "path": "/",
+                       "headers": [(b"cookie", f"{PLAIN}={cookie}".encode())],
+                       "query_string": b"", "server": ("127.0.0.1", 8000)})  # fmt: skip
     assert Cookies(accounts, Web(), local=True).identify(request) is not None
     assert Cookies(accounts, Web(), local=False).identify(request) is None
 
