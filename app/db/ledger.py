@@ -49,12 +49,14 @@ from app.db.tables import (
     EffectRow,
     IncidentRow,
     InstallationRow,
+    MemberRow,
     RepairRow,
     RepositoryRow,
     ShelfRow,
     SwitchRow,
     TimelineRow,
 )
+from app.domain.access import Role
 from app.domain.audit import Act
 from app.domain.budget import Amounts
 from app.domain.delivery import OBSERVATIONS, Delivery, DeliveryState
@@ -479,6 +481,12 @@ class SqlLedger:
 
     def switch_off(self, scope: str) -> None:
         self._connection.execute(delete_from(SwitchRow).where(SwitchRow.scope == scope))
+
+    def most_of(self, installation_id: int, account_id: int) -> Role | None:
+        row = MemberRow
+        said = select(row.role).where(row.installation_id == installation_id, row.account_id == account_id)
+        role = self._connection.scalar(said)
+        return Role(role) if role else None
 
     def audit(self, act: Act) -> None:
         add_act(self._connection, act)

@@ -26,7 +26,9 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """The account that caused an event. `is_bot`: an App, this one too, or another machine account."""
+    """The account that caused an event. `is_bot`: an App, this one too, or another machine account. `id` is GitHub's
+    number of it, 0 where that is not told."""
 
     login: str
     is_bot: bool = False
+    id: int = 0

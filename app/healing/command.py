@@ -30,14 +30,17 @@ class Reply:
 
 
 def obey(kit: Kit, hold: Hold, event: ButtonPressed | CommandGiven) -> None:
-    """Check the sender's permission by API, act in one transaction, answer once."""
+    """Check the sender's permission by API, and what the installation's admins let them do; act in one transaction,
+    answer once."""
     forge = kit.app.forge(event.repository)
     words = tuple(event.button.split(":")) if isinstance(event, ButtonPressed) else event.words
-    who = Actor(event.sender.login, "github")
+    who = Actor(event.sender.login, "github", event.sender.id or None)
     allowed = may(forge, who, Role.OPERATOR)
     policy = configuration(kit, forge).policy if allowed else Policy()
     with kit.store.begin(hold.lease) as ledger:
         ledger.remember_repository(event.repository)
+        most = ledger.most_of(event.repository.installation_id, event.sender.id)
+        allowed = allowed and (most is None or most.covers(Role.OPERATOR))
         answer = _answer(ledger, policy, event, who, words) if allowed else Reply(FORBIDDEN.message)
         if isinstance(event, CommandGiven):
             _reply(ledger, event, answer, allowed)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from app.domain.access import Role
 from app.domain.audit import Act
 from app.domain.budget import Amounts
 from app.domain.delivery import Delivery, DeliveryState, Kept
@@ -203,6 +204,10 @@ class Ledger(Protocol):
     def shelve(self, repository_id: int, name: str, data: Mapping[str, Any]) -> None: ...
     def switch_on(self, switch: Switch) -> None: ...
     def switch_off(self, scope: str) -> None: ...
+    def most_of(self, installation_id: int, account_id: int) -> Role | None:
+        """What somebody may do there at most, as the installation's admins have said; None: what GitHub lets them."""
+        ...
+
     def audit(self, act: Act) -> None:
         """Write down what somebody did. The last thing in a transaction: those that write here queue up."""
 

@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from app.db.accounts import Accounts
+from app.domain.access import Role
+from app.domain.audit import Act
 from app.domain.incident import State
 from app.healing.work import perform
 from app.ports.queue import Work
@@ -265,3 +268,17 @@ def test_a_pull_request_closed_by_a_person_counts_as_closed(world: World) -> Non
     world.drain()
     with world.store.begin() as ledger:
         assert ledger.history(1, 999, 0).open_pulls == 0
+
+
+@pytest.mark.parametrize(("most", "state"), [(Role.VIEWER, State.AWAITING_APPROVAL), (None, State.DISMISSED)])
+def test_who_may_only_look_here_decides_nothing_on_github_either(world: World, most: Role | None, state: State) -> None:
+    world.project(APPROVE)
+    world.fail(OUT_OF_MEMORY)
+    world.drain()
+    accounts = Accounts(world.engine)
+    accounts.remember(501, "maria", operator=False)
+    accounts.appoint(world.forge.repository.installation_id, 501, most, Act("ada", "dashboard", "set_role"))
+    world.say("reject 1", sender=501)
+    world.drain()
+    assert world.incident().state is state
+    assert ("needs write access" in last_reply(world)) is (most is Role.VIEWER)

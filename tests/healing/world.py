@@ -136,13 +136,13 @@ class World:
         self.store.keep([Delivery(guid, "github", "event", "", b"{}", 1, 1, "acme/trainer")])
         return guid
 
-    def say(self, words: str, number: int = 1, login: str = "maria") -> None:
-        """Somebody comments `/heal words`."""
+    def say(self, words: str, number: int = 1, login: str = "maria", sender: int = 0) -> None:
+        """Somebody comments `/heal words`. `sender` is the number of their account."""
         comment = self.forge.comment_by_hand(number, f"/heal {words}", login)
         self.arrive(
             CommandGiven(
                 repository=self.forge.repository,
-                sender=Sender(login),
+                sender=Sender(login, id=sender),
                 issue_number=number,
                 comment_id=comment,
                 words=tuple(words.split()),

@@ -247,7 +247,7 @@ def test_a_failed_run_is_read_in_full() -> None:
     assert isinstance(found, RunFinished)
     assert found.kind == "workflow_run.failed"
     assert found.repository == Repository(body["repository"]["id"], body["repository"]["full_name"], 5)
-    assert found.sender == Sender(body["sender"]["login"], is_bot=False)
+    assert found.sender == Sender(body["sender"]["login"], is_bot=False, id=body["sender"]["id"])
     assert (found.run_id, found.attempt, found.head_sha) == (run["id"], 2, run["head_sha"])
     assert (found.workflow, found.workflow_path) == (run["name"], ".github/workflows/ci.yml")
     assert (found.head_branch, found.trigger, found.from_fork) == (run["head_branch"], run["event"], False)

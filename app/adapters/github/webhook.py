@@ -297,7 +297,7 @@ def _repository(content: Json, installation_id: int) -> Repository:
 def _sender(content: Json) -> Sender:
     sender = _object(content, "sender")
     login = _text(sender, "login")
-    return Sender(login, is_bot=_text(sender, "type") == "Bot" or login.endswith("[bot]"))
+    return Sender(login, is_bot=_text(sender, "type") == "Bot" or login.endswith("[bot]"), id=_count(sender, "id"))
 
 
 def _object(content: Json, member: str) -> Json:
