@@ -132,7 +132,8 @@ def _unwrapped(headers: dict[str, str], body: bytes) -> tuple[dict[str, str], by
         raise Malformed(f"the delivery is not JSON: {error}") from error
     if not isinstance(given, dict) or not isinstance(given.get("payload"), dict):
         return headers, body
-    more = {str(key).lower(): str(value) for key, value in dict(given.get("headers") or {}).items()}
+    told = given.get("headers")
+    more = {str(key).lower(): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
     if "event" in given:
         more["x-github-event"] = str(given["event"])
     return {**headers, **more}, orjson.dumps(given["payload"])

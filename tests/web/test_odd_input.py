@@ -28,3 +28,10 @@ def test_a_pasted_delivery_whose_repository_has_no_number_names_none(engine: Eng
     answer = signed_in(engine).post("/simulator", data=form)
     assert answer.status_code == 200
     assert "names no repository that you may see here" in answer.text
+
+
+@pytest.mark.parametrize("headers", ['"abc"', "5", '["x"]'])
+def test_a_pasted_delivery_with_headers_that_are_none_is_read_without_them(engine: Engine, headers: str) -> None:
+    body = f'{{"headers": {headers}, "event": "push", "payload": {{}}}}'
+    answer = signed_in(engine).post("/simulator", data={"body": body, "event": "push"})
+    assert answer.status_code == 200
