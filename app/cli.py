@@ -8,50 +8,36 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.remote import app as remote_app
+from app.commands import audit, config, deliveries, incidents, remote, terminal, tokens
+from app.commands.config import resolved
+from app.commands.terminal import NO, USAGE, Json
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
-    from app.db.reads import Reads
-    from app.db.tokens import Tokens
-    from app.domain.access import Token
     from app.domain.policy import Policy
     from app.ports.store import Ledger
     from app.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
-config_app = typer.Typer(no_args_is_help=True, help="Look at a heal.yml before GitHub does.")
-deliveries_app = typer.Typer(no_args_is_help=True, help="Webhooks as they were received.")
-incidents_app = typer.Typer(no_args_is_help=True, help="What broke, and what became of it.")
-tokens_app = typer.Typer(no_args_is_help=True, help="Who may send observations and signals.")
 advisories_app = typer.Typer(no_args_is_help=True, help="Known vulnerabilities that are kept here.")
 playbooks_app = typer.Typer(no_args_is_help=True, help="What is done about each cause.")
-audit_app = typer.Typer(no_args_is_help=True, help="Who did what, and whether that log is whole.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
 for group, name in (
-    (config_app, "config"),
-    (deliveries_app, "deliveries"),
-    (incidents_app, "incidents"),
-    (tokens_app, "tokens"),
+    (config.app, "config"),
+    (deliveries.app, "deliveries"),
+    (incidents.app, "incidents"),
+    (tokens.app, "tokens"),
     (advisories_app, "advisories"),
     (playbooks_app, "playbooks"),
-    (audit_app, "audit"),
+    (audit.app, "audit"),
     (db_app, "db"),
+    (remote.app, "remote"),
 ):
     app.add_typer(group, name=name)
-
-app.add_typer(remote_app, name="remote")
-
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-NO, USAGE, AWAY = 1, 2, 3
 
 
 # run the bot
@@ -69,14 +55,16 @@ def serve(
     from app.web.serve import serve as run
     from app.wiring import logs
 
-    settings = _settings(host=host, port=port, processes=processes)
+    settings = terminal.settings(host=host, port=port, processes=processes)
     logs(settings)
-    with _told():
+    with terminal.told():
         if settings.embedded and settings.web.processes > 1:
-            _fail(USAGE, "several web processes need a broker: set HEAL_QUEUE__BROKER_URL, or use --processes 1")
+            terminal.fail(
+                USAGE, "several web processes need a broker: set HEAL_QUEUE__BROKER_URL, or use --processes 1"
+            )
         if relay:
             if settings.web.processes > 1:
-                _fail(USAGE, "--relay goes with one web process; run `heal relay` beside several")
+                terminal.fail(USAGE, "--relay goes with one web process; run `heal relay` beside several")
             beside(settings)
         run(settings, _to_people, (lambda: None) if relay else (lambda: beside(settings)))
 
@@ -99,8 +87,8 @@ def set_up(
     """Register the App at GitHub, and show how far that has come. 0 when everything works."""
     from app.commands.setup import exchange, look, renewed
 
-    settings = _settings()
-    with _told():
+    settings = terminal.settings()
+    with terminal.told():
         if form is not None:
             _registration_form(settings, form, github, organization, name, public_url, relayed, extra or [])
             return
@@ -110,7 +98,7 @@ def set_up(
         known = bool(progress.install_url)
         address = progress.install_url if known else renewed(settings)
     if as_json:
-        _print_json({**progress.as_json(), "address": address})
+        terminal.print_json({**progress.as_json(), "address": address})
     else:
         marks = {"done": "ok  ", "waiting": "    ", "trouble": "FAIL"}
         for step in progress.steps:
@@ -128,14 +116,14 @@ def worker(
     concurrency: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 2,
 ) -> None:
     """Work off what is due, beside any number of other workers. Needs a broker; without one, `heal serve` does it."""
-    settings = _settings()
+    settings = terminal.settings()
     if settings.embedded:
-        _fail(USAGE, "HEAL_QUEUE__BROKER_URL is not set: on the embedded default `heal serve` works by itself")
+        terminal.fail(USAGE, "HEAL_QUEUE__BROKER_URL is not set: on the embedded default `heal serve` works by itself")
     from app.commands.worker import run, wait_until_set_up
     from app.wiring import logs
 
     logs(settings)
-    with _told():
+    with terminal.told():
         ready = wait_until_set_up(settings)
     raise typer.Exit(run(concurrency) if ready else 0)
 
@@ -156,22 +144,22 @@ def relay(
     from app.domain.errors import HealError, Permanent
     from app.wiring import logs
 
-    settings = _settings()
+    settings = terminal.settings()
     logs(settings)
 
     def tell(one: Relayed) -> None:
         if as_json:
-            typer.echo(json.dumps(_plain(one), default=str))
+            typer.echo(json.dumps(terminal.plain(one), default=str))
             return
         what, became = f"{one.event}.{one.action}".rstrip("."), "kept" if one.fresh else "sent again"
-        typer.echo(f"{_when(one.at)}  {what:<32} {one.repository or '-':<40} {became} ({one.guid})")
+        typer.echo(f"{terminal.when(one.at)}  {what:<32} {one.repository or '-':<40} {became} ({one.guid})")
 
     def trouble(error: HealError, wait_s: float) -> None:
         if isinstance(error, Permanent):
-            _fail(USAGE, str(error))
+            terminal.fail(USAGE, str(error))
         typer.echo(f"{error}; next try in {wait_s:.0f} s", err=True)
 
-    with _told():
+    with terminal.told():
         wired = ready(settings)
         clock = wired.kit.clock
         found = Relay(wired.app, wired.store, clock)
@@ -199,8 +187,8 @@ def sign_in_link() -> None:
     from app.db.accounts import Accounts
     from app.web.one_time_link import make
 
-    settings = _settings()
-    with _engine(settings) as engine:
+    settings = terminal.settings()
+    with terminal.database(settings) as engine:
         typer.echo(make(Accounts(engine), settings))
 
 
@@ -214,7 +202,7 @@ def pause(
 
     from app.domain.policy import Switch
 
-    with _ledger() as ledger:
+    with terminal.ledger() as ledger:
         ledger.switch_on(Switch(_scope(ledger, repository), getpass.getuser(), ledger.now(), reason))
         _write_down(ledger, "pause", repository, reason)
     typer.echo(f"paused {repository or 'everywhere'}")
@@ -223,7 +211,7 @@ def pause(
 @app.command()
 def resume(repository: Annotated[str, typer.Option(help="owner/name; none: everywhere.")] = "") -> None:
     """Take the kill switch back. A repository that was paused by itself stays paused."""
-    with _ledger() as ledger:
+    with terminal.ledger() as ledger:
         ledger.switch_off(_scope(ledger, repository))
         _write_down(ledger, "resume", repository)
     typer.echo(f"resumed {repository or 'everywhere'}")
@@ -250,7 +238,7 @@ def check(as_json: Json = False) -> None:
 
     probes = checks()
     if as_json:
-        _print_json([{"name": p.name, "ok": p.ok, "detail": p.detail, "hint": p.hint} for p in probes])
+        terminal.print_json([{"name": p.name, "ok": p.ok, "detail": p.detail, "hint": p.hint} for p in probes])
     else:
         for p in probes:
             typer.echo(f"{'ok  ' if p.ok else 'FAIL'} {p.name}: {p.detail}{f' — {p.hint}' if p.hint else ''}")
@@ -258,50 +246,6 @@ def check(as_json: Json = False) -> None:
 
 
 # configuration
-
-
-@config_app.command()
-def validate(
-    file: Annotated[Path, typer.Argument(help="A heal.yml, or - for standard input.")], as_json: Json = False
-) -> None:
-    """Say what is wrong with a heal.yml, line by line."""
-    configured = _configured(file)
-    failures = [p for p in configured.problems if p.level == "failure"]
-    if as_json:
-        rows = [
-            {"line": p.line, "column": p.column, "key": p.path, "level": p.level, "message": p.message}
-            for p in configured.problems
-        ]
-        _print_json({"valid": not failures, "problems": rows})
-    else:
-        for p in configured.problems:
-            typer.echo(f"{file}:{p.line}:{p.column}: {p.level}: {p.message}")
-        typer.echo("not valid" if failures else "valid")
-    raise typer.Exit(NO if failures else 0)
-
-
-@config_app.command()
-def explain(
-    file: Annotated[Path, typer.Argument(help="A heal.yml, or - for standard input.")],
-    owner: Annotated[Path | None, typer.Option(help="The heal.yml of the owner's .github repository.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Every value that is in force, and where it comes from."""
-    from app.healing.configuration import explain as rows_of
-
-    rows = rows_of(_configured(file, owner))
-    if as_json:
-        _print_json([{"key": key, "value": value, "origin": origin} for key, value, origin in rows])
-    else:
-        _table(("key", "value", "from"), rows)
-
-
-@config_app.command()
-def schema() -> None:
-    """The JSON Schema of heal.yml, for editors."""
-    from app.healing.configuration import json_schema
-
-    _print_json(json_schema())
 
 
 # playbooks
@@ -317,7 +261,7 @@ def playbooks_list(config: HealYml = None, json_output: Json = False) -> None:
 
     told = playbooks(_policy_of(config))
     if json_output:
-        _print_json(
+        terminal.print_json(
             [{"cause": t.cause, "title": t.title, "ladder": ladder_told(t.ladder), "origin": t.origin} for t in told]
         )
         return
@@ -343,11 +287,11 @@ def playbooks_explain(
     if cause not in known:
         close = difflib.get_close_matches(cause, sorted(known), n=1)
         hint = f"; did you mean {close[0]}?" if close else "; `heal playbooks list` shows them"
-        _fail(NO, f"no cause is called {cause!r}{hint}")
+        terminal.fail(NO, f"no cause is called {cause!r}{hint}")
     told = playbook(cause, policy)
     steps = list(rungs(told, policy, detector_of(cause), known_actions()))
     if json_output:
-        _print_json({"cause": cause, "title": told.title, "origin": told.origin, "rungs": steps})
+        terminal.print_json({"cause": cause, "title": told.title, "origin": told.origin, "rungs": steps})
         return
     where = "the usual playbook" if told.origin == "default" else f"playbook of {told.origin}"
     typer.echo(f"{cause}: {told.title} ({where})")
@@ -379,249 +323,13 @@ def _policy_of(config: Path | None) -> Policy:
 
     if config is None:
         return Policy()
-    configured = _configured(config)
+    configured = resolved(config)
     for problem in configured.problems:
         typer.echo(f"{config}:{problem.line}:{problem.column}: {problem.message}", err=True)
     if any(problem.level == "failure" for problem in configured.problems):
         raise typer.Exit(USAGE)
     policy: Policy = configured.policy
     return policy
-
-
-# what it knows
-
-
-@deliveries_app.command("list")
-def list_deliveries(
-    state: Annotated[str | None, typer.Option(help="ready, done, ignored or dead.")] = None,
-    repository: Annotated[str, typer.Option(help="owner/name.")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
-    as_json: Json = False,
-) -> None:
-    """The newest deliveries."""
-    from app.domain.access import EVERYTHING
-    from app.domain.delivery import DeliveryState
-
-    wanted = _one_of(DeliveryState, state) if state else None
-    with _reads() as reads:
-        lines = reads.deliveries(EVERYTHING, wanted, repository, limit=limit).lines
-    rows = [
-        (
-            _when(d.received_at),
-            d.guid,
-            f"{d.event}.{d.action}".rstrip("."),
-            d.repository,
-            d.state,
-            d.reason or d.last_error,
-        )
-        for d in lines
-    ]
-    if as_json:
-        _print_json([_plain(d) for d in lines])
-    else:
-        _table(("received", "guid", "event", "repository", "state", "reason"), rows)
-
-
-@deliveries_app.command("show")
-def show_delivery(guid: str, as_json: Json = False) -> None:
-    """One delivery, with its verdict."""
-    with _reads() as reads:
-        found = reads.delivery(guid)
-    if found is None:
-        _fail(NO, f"no delivery {guid} is kept here")
-    if as_json:
-        _print_json(_plain(found))
-    else:
-        _table(("", ""), [(key, str(value)) for key, value in _plain(found).items()])
-
-
-@deliveries_app.command("replay")
-def replay_delivery(guid: str) -> None:
-    """Process a delivery again: after a fix, or one that was put aside. What was already done is not done twice."""
-    import getpass
-
-    from app.adapters.doorbells import CeleryBell, Silence
-    from app.db.aside import again
-    from app.db.store import SqlStore
-    from app.domain.audit import Act
-    from app.ports.queue import Work
-
-    settings = _settings()
-    with _engine(settings) as engine:
-        from app.db.reads import Reads
-
-        found = Reads(engine).delivery(guid)
-        if found is None:
-            _fail(NO, f"no delivery {guid} is kept here")
-        bell = CeleryBell(settings.queue.broker_url) if settings.queue.broker_url else Silence()
-        detail = Reads(engine).delivery_numbered(found.id)
-        where = detail.repository_id if detail else None
-        act = Act(
-            getpass.getuser(), "cli", "replay", "delivery", str(found.id), repository_id=where, data={"guid": guid}
-        )
-        if not again(SqlStore(engine, bell), engine, Work.DELIVERY, found.id, act):
-            _fail(NO, f"delivery {guid} is {found.state} and its body is gone, or a worker has it right now")
-        typer.echo(f"delivery {guid} is due again")
-
-
-@audit_app.command("list")
-def list_audit(
-    who: Annotated[str, typer.Option(help="The login of whoever did it.")] = "",
-    verb: Annotated[str, typer.Option(help="What was done: approve, pause, replay, …")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
-    as_json: Json = False,
-) -> None:
-    """What was done last."""
-    from app.commands.audit import newest
-    from app.db.reads.audit import Asked
-
-    with _engine(_settings()) as engine:
-        lines = newest(engine, Asked(who, verb), limit)
-    if as_json:
-        _print_json([_plain(line) for line in lines])
-    else:
-        rows = [(str(a.id), _when(a.at), a.actor, a.via, a.verb, f"{a.what} {a.number}".strip()) for a in lines]
-        _table(("id", "at", "who", "via", "did", "to what"), rows)
-
-
-@audit_app.command("verify")
-def verify_audit(as_json: Json = False) -> None:
-    """Follow the chain of the log: 0 when no entry was changed or removed, else 1."""
-    from app.commands.audit import told
-    from app.db.audit import verify
-
-    with _engine(_settings()) as engine:
-        found = verify(engine)
-    if as_json:
-        _print_json(_plain(found))
-    else:
-        for line in told(found):
-            typer.echo(line)
-    raise typer.Exit(0 if found.broken is None else NO)
-
-
-@incidents_app.command("list")
-def list_incidents(
-    state: Annotated[str | None, typer.Option(help="open, observed, awaiting_approval, healed, escalated, …")] = None,
-    query: Annotated[str, typer.Option("--query", "-q", help="As in the dashboard: words, repo:, status:, …")] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 50,
-    as_json: Json = False,
-) -> None:
-    """The newest incidents."""
-    from app.domain.access import EVERYTHING
-    from app.domain.incident import State
-    from app.domain.search import parse
-
-    states, search = [_one_of(State, state)] if state else [], parse(query)
-    for problem in search.problems:
-        _fail(USAGE, f"{problem.text}: this is not understood ({problem.trouble}); see docs/reference/search.md")
-    with _reads() as reads:
-        lines = reads.incidents(EVERYTHING, states, search, limit=limit).lines
-    if as_json:
-        _print_json([_plain(line) for line in lines])
-    else:
-        rows = [(str(i.id), i.state, i.repository, i.kind, i.summary, _when(i.opened_at)) for i in lines]
-        _table(("id", "state", "repository", "cause", "summary", "opened"), rows)
-
-
-@incidents_app.command("show")
-def show_incident(incident_id: int, as_json: Json = False) -> None:
-    """One incident from delivery to proof: evidence, every decision with the rules behind it, diff, proof."""
-    with _reads() as reads:
-        found = reads.incident(incident_id)
-    if found is None:
-        _fail(NO, f"there is no incident {incident_id}")
-    if as_json:
-        _print_json(_plain(found))
-        return
-    from app.commands.story import lines
-
-    for line in lines(found):
-        typer.echo(line)
-
-
-# who may send
-
-
-@tokens_app.command("create")
-def create_token(
-    repository: Annotated[
-        str,
-        typer.Option(help="owner/name: it is good for that alone; none: for everything (read, operate, admin)."),
-    ] = "",
-    scope: Annotated[
-        str, typer.Option(help="observations, signals, read, operate, admin; several with commas between.")
-    ] = "observations",
-    expires: Annotated[str, typer.Option(help="90d, 12h; none: never.")] = "",
-    name: Annotated[str, typer.Option(help="Whose it is, for people.")] = "",
-    kind: Annotated[str, typer.Option(help="bearer, or mlflow: a secret that MLflow's webhook signs with.")] = "bearer",
-    as_json: Json = False,
-) -> None:
-    """Make a token. It is printed once and kept nowhere."""
-    from app.domain.access import Scope, TokenKind
-
-    made_of = _one_of(TokenKind, kind)
-    scopes = {_one_of(Scope, each.strip()) for each in scope.split(",")}
-    if made_of is TokenKind.MLFLOW:
-        scopes = {Scope.SIGNALS}
-    expires_in_s = _duration(expires) if expires else None
-    sends = scopes & {Scope.OBSERVATIONS, Scope.SIGNALS}
-    if not repository and sends:
-        _fail(USAGE, f"what may send {min(sends)} needs --repository: to which does it belong?")
-    with _ledger() as ledger:
-        found = ledger.repository_named(repository) if repository else None
-    if found is None and repository:
-        _fail(NO, f"{repository} is not known here: the App is not installed on it, or nothing has come from it yet")
-    with _tokens() as tokens:
-        token, text = tokens.create(found, scopes, name=name, kind=made_of, expires_in_s=expires_in_s)
-    address = f"/api/v1/signals/mlflow/{token.id}" if made_of is TokenKind.MLFLOW else ""
-    if as_json:
-        _print_json({"id": token.id, "token": text, "expires_at": token.expires_at, "address": address})
-        return
-    typer.echo(text)
-    typer.echo(f"token {token.id} for {repository or 'everything'}; it is not shown again", err=True)
-    if address:
-        typer.echo(f"the webhook's address ends with {address}", err=True)
-
-
-@tokens_app.command("list")
-def list_tokens(as_json: Json = False) -> None:
-    """All tokens, the newest first, without the tokens themselves."""
-    with _tokens() as tokens:
-        found = tokens.all()
-    if as_json:
-        told = ({**_plain(t), "repository": _good_for(t), "scopes": sorted(t.scopes)} for t in found)
-        _print_json(list(told))
-        return
-    rows = [
-        (
-            str(token.id),
-            token.kind,
-            _good_for(token),
-            ", ".join(sorted(token.scopes)),
-            token.name,
-            _when(token.last_used_at),
-            _when(token.expires_at),
-            _when(token.revoked_at),
-        )
-        for token in found
-    ]
-    _table(("id", "kind", "repository", "scopes", "name", "last used", "expires", "revoked"), rows)
-
-
-def _good_for(token: Token) -> str:
-    if token.repository is not None:
-        return token.repository.full_name
-    return "everything" if token.installation_id is None else f"installation {token.installation_id}"
-
-
-@tokens_app.command("revoke")
-def revoke_token(token_id: int) -> None:
-    """End a token at once."""
-    with _tokens() as tokens:
-        if not tokens.revoke(token_id):
-            _fail(NO, f"there is no token {token_id}, or it is revoked already")
-    typer.echo(f"token {token_id} is revoked")
 
 
 @advisories_app.command("update")
@@ -631,8 +339,8 @@ def update_advisories(
     """Take in a dump of advisories, for machines that do not reach OSV."""
     from app.wiring import advisories
 
-    with _told():
-        kept, ecosystem = advisories(_settings()).load(dump)
+    with terminal.told():
+        kept, ecosystem = advisories(terminal.settings()).load(dump)
     typer.echo(f"{kept} advisories kept, {ecosystem}")
 
 
@@ -641,9 +349,9 @@ def show_advisories(as_json: Json = False) -> None:
     """What is kept, and how old it is."""
     from app.wiring import advisories
 
-    stock = advisories(_settings()).stock()
+    stock = advisories(terminal.settings()).stock()
     if as_json:
-        _print_json(stock)
+        terminal.print_json(stock)
         return
     for ecosystem, count in sorted(stock["records"].items()):
         dumped = stock["dumps"].get(ecosystem)
@@ -658,7 +366,7 @@ def upgrade_database(revision: Annotated[str, typer.Argument(help="Alembic revis
     """Bring the schema up to date."""
     from app.db import migrate
 
-    with _engine(_settings()) as engine:
+    with terminal.database(terminal.settings()) as engine:
         migrate.upgrade(engine, revision)
         typer.echo(f"{engine.dialect.name}: at {migrate.current(engine)}")
 
@@ -679,20 +387,20 @@ def diagnose(
     from app.commands.diagnose import causes_of, report
     from detectors.team import extended
 
-    configured = _configured(config) if config else None
+    configured = resolved(config) if config else None
     if configured and any(problem.level == "failure" for problem in configured.problems):
-        _fail(USAGE, f"{config} is not valid; `heal config validate` says why")
+        terminal.fail(USAGE, f"{config} is not valid; `heal config validate` says why")
     taught = extended(configured.policy.signatures if configured else ())
-    with _told(), _bytes(log) as stream:
+    with terminal.told(), terminal.opened(log) as stream:
         known = None
         if green:
-            with _bytes(green) as passed:
+            with terminal.opened(green) as passed:
                 known = templates_in(passed)
         causes = causes_of(stream, job=job, green=known, knowledge=taught)
     if as_json:
-        _print_json(rows_of(causes))
+        terminal.print_json(rows_of(causes))
     else:
-        _lines(report(causes))
+        terminal.print_lines(report(causes))
 
 
 @app.command()
@@ -709,17 +417,17 @@ def drift(
     """Has a table changed? What drifted, strongest first. Needs no settings, no network and no database."""
     from app.commands.drift import compare, rows, verdict, weights
 
-    with _told():
+    with terminal.told():
         compared = compare(reference, current, leave_out or (), time, weights(importance or ()))
         report = compared.report
         if html:
-            _write(html, compared.page(f"{current.name} against {reference.name}"))
+            terminal.write(html, compared.page(f"{current.name} against {reference.name}"))
     if as_json:
-        _print_json(report.to_json())
+        terminal.print_json(report.to_json())
     else:
         typer.echo(verdict(report))
         if report.found:
-            _table(("column", "change", "what is seen", "effect", "p"), list(rows(report)))
+            terminal.table(("column", "change", "what is seen", "effect", "p"), list(rows(report)))
     raise typer.Exit(NO if exit_code and report.found else 0)
 
 
@@ -733,9 +441,9 @@ def profile(
     """Keep what `heal drift` needs of a table: counts, no rows."""
     from app.commands.drift import profile_of
 
-    with _told():
+    with terminal.told():
         found = profile_of(table, leave_out or (), time)
-        _write(out, json.dumps(found.to_json(), separators=(",", ":"), ensure_ascii=False))
+        terminal.write(out, json.dumps(found.to_json(), separators=(",", ":"), ensure_ascii=False))
     typer.echo(f"{found.rows} rows of {len(found.columns)} columns kept in {out}")
 
 
@@ -754,11 +462,13 @@ def simulate(
     """What would be decided, and by which rules. Touches no network and changes nothing."""
     from app.commands.simulate import simulate as run
 
-    text = _text(config) if config else None
-    with _told():
-        result = run(_text(delivery).encode(), event=event, config=text, log=log.read_bytes() if log else None, job=job)
+    text = terminal.text(config) if config else None
+    with terminal.told():
+        result = run(
+            terminal.text(delivery).encode(), event=event, config=text, log=log.read_bytes() if log else None, job=job
+        )
     if as_json:
-        _print_json(result.as_json())
+        terminal.print_json(result.as_json())
     else:
         for line in result.lines():
             typer.echo(line)
@@ -782,16 +492,16 @@ def _registration_form(
 
     public = public_url or settings.web.public_url
     if not public:
-        _fail(USAGE, "--public-url is needed: where browsers open the bot, such as https://heal.example.com")
+        terminal.fail(USAGE, "--public-url is needed: where browsers open the bot, such as https://heal.example.com")
     wish = Wish(
         Site(github or settings.github.web_url),
         public,
         name,
         organization,
         relay=relayed,
-        extras=frozenset(_one_of(Extra, each) for each in extra),
+        extras=frozenset(terminal.one_of(Extra, each) for each in extra),
     )
-    _write(file, form(settings, wish))
+    terminal.write(file, form(settings, wish))
     typer.echo(
         f"open {file} in a browser, then run `heal setup --code` with the address that GitHub leads to", err=True
     )
@@ -803,92 +513,10 @@ def _to_people(text: str) -> None:
     sys.stdout.flush()
 
 
-def _settings(**web: object) -> Settings:
-    """Options come before variables, and stand where the processes that are started from here find them."""
-    import os
-
-    from pydantic import ValidationError
-
-    from app.settings import Settings, misspelt, problems
-
-    for name, value in web.items():
-        if value is not None:
-            os.environ[f"HEAL_WEB__{name.upper()}"] = str(value)
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        _fail(USAGE, "\n".join(problems(error)))
-    for name in misspelt():
-        typer.echo(f"warning: {name} is not a setting of heal", err=True)
-    return settings
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Expected trouble is one sentence and an exit code, not a traceback."""
-    from app.domain.errors import HealError, Transient
-
-    try:
-        yield
-    except HealError as error:
-        _fail(AWAY if isinstance(error, Transient) else USAGE, str(error))
-
-
-@contextmanager
-def _engine(settings: Settings) -> Iterator[Engine]:
-    from app.db.engine import make_engine
-
-    with _told():
-        engine = make_engine(settings.database_url())
-        try:
-            yield engine
-        finally:
-            engine.dispose()
-
-
-@contextmanager
-def _reads() -> Iterator[Reads]:
-    from app.db.reads import Reads
-
-    with _engine(_settings()) as engine:
-        yield Reads(engine)
-
-
-@contextmanager
-def _ledger() -> Iterator[Ledger]:
-    from app.adapters.doorbells import Silence
-    from app.db.store import SqlStore
-
-    with _engine(_settings()) as engine, SqlStore(engine, Silence()).begin() as ledger:
-        yield ledger
-
-
-@contextmanager
-def _tokens() -> Iterator[Tokens]:
-    from app.adapters.doorbells import Silence
-    from app.db.store import SqlStore
-    from app.db.tokens import Tokens
-
-    with _engine(_settings()) as engine:
-        yield Tokens(engine, SqlStore(engine, Silence()).secret)
-
-
-def _duration(value: str) -> float:
-    import re
-
-    match = re.fullmatch(r"([0-9]{1,5})([hd])", value)
-    if match is None:
-        _fail(USAGE, f"{value!r} is not a duration; write a number of hours or days, such as 12h or 90d")
-    return int(match[1]) * {"h": 3600.0, "d": 24 * 3600.0}[match[2]]
-
-
 def _scope(ledger: Ledger, repository: str) -> str:
-    if not repository:
-        return "app"
-    found = ledger.repository_named(repository)
-    if found is None:
-        _fail(NO, f"{repository} is not known here: the App is not installed on it, or nothing has come from it yet")
-    return f"repository:{found.id}"
+    from app.domain.policy import repository_scope
+
+    return repository_scope(terminal.known(ledger, repository).id) if repository else "app"
 
 
 def _write_down(ledger: Ledger, verb: str, repository: str, reason: str = "") -> None:
@@ -903,100 +531,6 @@ def _write_down(ledger: Ledger, verb: str, repository: str, reason: str = "") ->
     where = {"installation_id": found.installation_id, "repository_id": found.id} if found else {}
     data = {"reason": said_why(reason)} if reason else {}
     ledger.audit(Act(getpass.getuser(), "cli", verb, what, number, data=data, **where))
-
-
-def _configured(file: Path, owner: Path | None = None) -> Any:
-    from app.domain.policy import named
-    from app.healing.configuration import resolve
-    from app.plugins import known_actions, known_detectors
-
-    return resolve(
-        _text(file),
-        _text(owner) if owner else None,
-        known_detectors={kind: detector.Settings for kind, detector in known_detectors().items()},
-        known_actions=named({kind: action.Params for kind, action in known_actions().items()}),
-    )
-
-
-def _text(file: Path) -> str:
-    try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(USAGE, f"{file} cannot be read: {error}")
-
-
-@contextmanager
-def _bytes(file: Path) -> Iterator[BinaryIO]:
-    try:
-        if str(file) == "-":
-            yield sys.stdin.buffer
-        else:
-            with file.open("rb") as stream:
-                yield stream
-    except OSError as error:
-        _fail(USAGE, f"{file} cannot be read: {error.strerror or error}")
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, "utf-8")
-    except OSError as error:
-        _fail(USAGE, f"{file} cannot be written: {error.strerror or error}")
-
-
-def _one_of(kind: Callable[[str], Any], value: str) -> Any:
-    try:
-        return kind(value)
-    except ValueError:
-        _fail(USAGE, f"{value!r} is none of {', '.join(kind)}")  # type: ignore[arg-type]
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(code)
-
-
-def _plain(value: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(value)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
-
-
-def _when(at: Any) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S") if at else ""
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*head, box=None, header_style="bold", pad_edge=False)
-    for row in rows:
-        table.add_row(*(_inert(cell) for cell in row))
-    console = Console()
-    if not console.is_terminal:  # whoever reads it by a program or in a file wants whole words
-        console.width = 1_000
-    console.print(table)
-
-
-def _lines(styled: Iterator[tuple[str, str]]) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(highlight=False, soft_wrap=True)
-    for text, style in styled:
-        console.print(Text(text, style))
-
-
-def _inert(cell: str) -> Any:
-    """What came from repositories is text: no markup, no control characters for the terminal."""
-    from rich.text import Text
-
-    return Text("".join(c for c in str(cell) if c.isprintable()))
 
 
 def main() -> None:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+
+from app.commands import terminal
+from app.commands.terminal import AWAY, NO, USAGE, Json
 
 app = typer.Typer(
     no_args_is_help=True,
     help="Work with a bot that runs elsewhere, by its API: set HEAL_REMOTE__URL and HEAL_REMOTE__TOKEN_FILE.",
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")]
 Reason = Annotated[str, typer.Option(help="Kept in the timeline and in the audit log.")]
-NO, USAGE, AWAY = 1, 2, 3
 _PAGE, _TIMEOUT_S = 200, 30.0
 
 
@@ -48,7 +48,7 @@ def approvals(limit: Limit = 50, as_json: Json = False) -> None:
 @app.command()
 def show(incident: int) -> None:
     """One incident with its timeline, as JSON."""
-    _print(_get(f"/incidents/{incident}"), True, "")
+    terminal.print_json(_get(f"/incidents/{incident}"))
 
 
 @app.command()
@@ -131,7 +131,7 @@ def _decide(incident: int, verb: str, reason: str, as_json: bool) -> None:
 def _switch(name: str, verb: str, reason: str, as_json: bool) -> None:
     found = [each for each in _list("/repositories", _PAGE, q=name) if each["full_name"] == name]
     if not found:
-        _fail(NO, f"there is no repository {name}, or it is not for you to see")
+        terminal.fail(NO, f"there is no repository {name}, or it is not for you to see")
     told = _post(f"/repositories/{found[0]['id']}/{verb}", {"reason": reason})
     _print(told, as_json, str(told["message"]))
 
@@ -164,10 +164,10 @@ def _ask(method: str, path: str, *, query: Mapping[str, str] | None = None, body
 
     remote = Settings().remote
     if not remote.url:
-        _fail(USAGE, "HEAL_REMOTE__URL is not set: the address under which the bot's dashboard is reached")
+        terminal.fail(USAGE, "HEAL_REMOTE__URL is not set: the address under which the bot's dashboard is reached")
     token = remote.secret()
     if not token:
-        _fail(USAGE, "HEAL_REMOTE__TOKEN_FILE is not set: make a token in the dashboard under Settings")
+        terminal.fail(USAGE, "HEAL_REMOTE__TOKEN_FILE is not set: make a token in the dashboard under Settings")
     headers = {"Authorization": f"Bearer {token}", **({"Idempotency-Key": key} if key else {})}
     try:
         answer = httpx2.request(
@@ -180,14 +180,14 @@ def _ask(method: str, path: str, *, query: Mapping[str, str] | None = None, body
             follow_redirects=False,
         )
     except httpx2.HTTPError as error:
-        _fail(AWAY, f"{remote.url} does not answer: {error}")
+        terminal.fail(AWAY, f"{remote.url} does not answer: {error}")
     told = _json(answer.content)
     if answer.is_success and told is not None:
         return told
     detail = told.get("detail") if isinstance(told, dict) else None
     if answer.status_code >= 500:
-        _fail(AWAY, str(detail or f"{remote.url} answers with HTTP {answer.status_code}"))
-    _fail(NO, str(detail or f"{remote.url} answers with HTTP {answer.status_code}: is that the bot's address?"))
+        terminal.fail(AWAY, str(detail or f"{remote.url} answers with HTTP {answer.status_code}"))
+    terminal.fail(NO, str(detail or f"{remote.url} answers with HTTP {answer.status_code}: is that the bot's address?"))
 
 
 def _json(content: bytes) -> Any:
@@ -198,19 +198,14 @@ def _json(content: bytes) -> Any:
 
 
 def _print(told: Any, as_json: bool, line: str) -> None:
-    typer.echo(json.dumps(told, indent=2, ensure_ascii=False) if as_json else line)
+    if as_json:
+        terminal.print_json(told)
+    else:
+        typer.echo(line)
 
 
 def _table(rows: list[dict[str, Any]], as_json: bool, names: tuple[str, ...]) -> None:
     if as_json:
-        _print(rows, True, "")
+        terminal.print_json(rows)
         return
-    cells = [tuple(names), *(tuple(str(row[name] if row[name] is not None else "") for name in names) for row in rows)]
-    widths = [max(len(row[at]) for row in cells) for at in range(len(names))]
-    for row in cells:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _fail(code: int, message: str) -> NoReturn:
-    sys.stderr.write(message + "\n")
-    raise typer.Exit(code)
+    terminal.table(names, [[str(row[name] if row[name] is not None else "") for name in names] for row in rows])

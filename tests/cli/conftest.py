@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 
 import pytest
 import structlog
@@ -10,10 +11,11 @@ Heal = Callable[..., Result]
 
 
 @pytest.fixture
-def heal(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> Heal:
+def heal(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> Iterator[Heal]:
     """Run `heal …` in an empty folder, against an empty database."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEAL_DATABASE__URL", database_url)
+    before = dict(os.environ)
 
     def run(*words: str, text: str | None = None, **env: str) -> Result:
         try:
@@ -21,4 +23,7 @@ def heal(database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> Heal:
         finally:
             structlog.reset_defaults()  # a command logs to the runner's output, which is closed now
 
-    return run
+    yield run
+    for name in os.environ.keys() - before.keys():  # options of `heal serve` are left to the processes that it starts
+        del os.environ[name]
+    os.environ.update(before)
