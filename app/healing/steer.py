@@ -246,9 +246,11 @@ def _approve(
         if not who.person:
             message = f"{action} needs the yes of {several} people, and this token belongs to nobody."
             return Steered(Answer.IMPOSSIBLE, message)
-        said = ledger.approve(asked.id, who.name.lower())
+        said = ledger.approve(asked.id, _known_as(ledger, incident, who))
         if len(said) < several:
-            ledger.note(incident.id, "seconded", {**_said(who, reason), "action": action, "needs": several})
+            account = {} if who.id is None else {"account": who.id}
+            told = {**_said(who, reason), **account, "action": action, "needs": several}
+            ledger.note(incident.id, "seconded", told)
             tell(ledger, incident)
             return Steered(Answer.SECOND, f"{who.name} has said yes to {action}. Another person must, too.", who.name)
         approved_by = ", ".join(said)
@@ -257,6 +259,15 @@ def _approve(
     ledger.note(incident.id, "approved", _said(who, reason))
     move(ledger, incident, Signal.ACTED)
     return Steered(Answer.DONE, f"Approved: `{action}` starts now.")
+
+
+def _known_as(ledger: Ledger, incident: Incident, who: Actor) -> str:
+    """The name under which their yes counts: people who change theirs stay one person."""
+    if who.id is not None:
+        for entry in ledger.entries_after(incident.id, 0):
+            if entry.kind == "seconded" and entry.data.get("account") == who.id:
+                return str(entry.data["by"]).lower()
+    return who.name.lower()
 
 
 def _reject(

@@ -10,7 +10,7 @@ The texts are told from an incident's timeline. Its entries, by kind, and what t
     planned     title, why, diff, calls, risk, refusal
     asked       action, expires_at  expired    action
     approved    by, reason          rejected   by, reason, note: "undo" where a change is taken back
-    seconded    by, reason, action, needs: one yes of several
+    seconded    by, account, reason, action, needs: one yes of several
     muted       by, reason          unmuted    by, reason
     applied     action, title, summary, data
     skipped     title, summary      failed     title, summary

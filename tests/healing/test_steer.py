@@ -193,6 +193,16 @@ def test_a_token_of_nobody_is_no_person(twice: World) -> None:
     assert decide(twice, "approve", machine).answer is Answer.IMPOSSIBLE
 
 
+def test_one_person_is_not_two_after_a_change_of_name(twice: World) -> None:
+    assert decide(twice, "approve").answer is Answer.SECOND
+    twice.forge.permissions["maria-new"] = "admin"
+    renamed = Actor("maria-new", "github", MARIA.id)
+    for _ in range(2):
+        assert decide(twice, "approve", renamed).answer is Answer.SECOND
+    assert twice.incident().state is State.AWAITING_APPROVAL
+    assert decide(twice, "approve", BOB).answer is Answer.DONE
+
+
 def test_asking_for_another_try_does_not_stand_in_for_two(twice: World) -> None:
     decide(twice, "retry")
     twice.drain()
