@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, Row, func, select, update
 
 from app.db import audit
-from app.db.audit import Act, Audit
+from app.db.audit import Act
 from app.db.engine import db_now, reading, writing
 from app.db.leases import ROWS
 from app.db.tables import DeliveryRow, EffectRow, RepairRow
@@ -46,10 +46,7 @@ def again(store: Store, engine: Engine, work: Work, row_id: int, act: Act) -> bo
     """Have it worked off again, and write down who asked. False: it is under way, or what it needs is not kept."""
     if work is Work.DELIVERY and not _body_kept(engine, row_id):
         return False
-    if not store.redrive(work, row_id):
-        return False
-    Audit(engine).add(act)
-    return True
+    return store.redrive(work, row_id, act)
 
 
 def discard(engine: Engine, work: Work, row_id: int, act: Act) -> bool:

@@ -17,6 +17,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, delet
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
+from app.db import audit
+from app.db.audit import Act
 from app.db.dialect import insert
 from app.db.engine import db_now, naming_absence, reading, writing
 from app.db.erase import erase
@@ -280,7 +282,7 @@ class SqlStore:
             buried = select(row.id, row.last_error).where(row.buried_at.is_not(None), row.state.not_in(final))
             return [(row_id, error) for row_id, error in connection.execute(buried)]
 
-    def redrive(self, work: Work, row_id: int) -> bool:
+    def redrive(self, work: Work, row_id: int, act: Act | None = None) -> bool:
         with writing(self._engine) as connection:
             row = ROWS[work]
             revived = {**ALIVE[work], "due_at": db_now(), "buried_at": None, "attempts": 0, "crashes": 0}
@@ -290,6 +292,8 @@ class SqlStore:
                 again = or_(again, and_(finished, func.length(DeliveryRow.body) > 0))
             revive = update(row).where(row.id == row_id, again)
             found = connection.scalar(revive.values(**revived).returning(row.id))
+            if found is not None and act is not None:
+                audit.add(connection, act)
         self._ring(work, found)
         return found is not None
 

@@ -289,9 +289,9 @@ class Store(Protocol):
         """Buried rows that nobody has finished since: id and error."""
         ...
 
-    def redrive(self, work: Work, row_id: int) -> bool:
+    def redrive(self, work: Work, row_id: int, act: Act | None = None) -> bool:
         """Due again, all attempts given back: a row that was put aside, or a delivery that was worked off and whose
-        body is still kept. False: there is no such row."""
+        body is still kept. `act` is told to the audit log. False: there is no such row, and nothing is told."""
         ...
 
     def due(self, work: Work, limit: int, *, overdue_s: float = 0.0) -> list[int]:
