@@ -10,6 +10,7 @@ from app.db.dialect import insert
 from app.db.engine import db_now, writing
 from app.db.tables import InstallationRow, RepositoryRow
 from app.domain.access import LOCAL, Role
+from app.healing.kit import Kit
 from app.web.sessions import PLAIN
 from tests.browser.site import dashboard
 
@@ -17,9 +18,9 @@ HOUR_S = 3600.0
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
-def signed_in(engine: Engine) -> TestClient:
+def signed_in(engine: Engine, kit: Kit | None = None) -> TestClient:
     """The dashboard on that database, as whoever holds the machine sees it."""
-    client = TestClient(dashboard(engine), raise_server_exceptions=False)
+    client = TestClient(dashboard(engine, kit=kit), raise_server_exceptions=False)
     local(client, engine)
     return client
 

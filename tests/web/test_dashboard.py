@@ -1,6 +1,4 @@
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
@@ -10,31 +8,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.db.engine import make_engine, writing
-from app.db.tables import Base
+from app.db.engine import writing
 from app.domain.errors import Unreachable
 from app.domain.incident import State
 from app.web.dashboard.frame import ASSETS, HERE, ICONS, DiffLine, ForgeLinks, Frame, diff_lines
 from app.web.dashboard.nav import SECTIONS
 from app.web.dashboard.pages import errors
-from tests.browser.incidents import DIFF, EVERYTHING, FORGE, GUID, add_incident, fill
+from tests.browser.incidents import DIFF, EVERYTHING, FORGE, GUID, add_incident
 from tests.web.people import signed_in
 
 TEMPLATES = HERE / "templates"
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Engine]:
-    engine = make_engine(f"sqlite:///{tmp_path}/heal.db")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def site(empty: Engine) -> TestClient:
-    fill(empty)
-    return signed_in(empty)
 
 
 def test_the_list_shows_every_incident_with_its_state_in_words(site: TestClient) -> None:

@@ -2,9 +2,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +10,7 @@ from sqlalchemy import Engine, select
 from starlette.testclient import TestClient
 
 from app.db.accounts import Accounts, Grant
-from app.db.engine import db_now, make_engine, reading, writing
-from app.db.tables import Base
+from app.db.engine import db_now, reading, writing
 from app.domain.access import Role
 from app.domain.incident import State
 from app.healing import steer
@@ -21,20 +18,6 @@ from app.web.dashboard import bulk
 from tests.browser.incidents import add_incident, fill
 from tests.browser.site import dashboard
 from tests.web.people import add_repository, signed_in, visitor
-
-
-@pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Engine]:
-    engine = make_engine(f"sqlite:///{tmp_path}/heal.db")
-    Base.metadata.create_all(engine)
-    yield engine
-    engine.dispose()
-
-
-@pytest.fixture
-def site(empty: Engine) -> TestClient:
-    fill(empty)
-    return signed_in(empty)
 
 
 def shown(page: str) -> list[int]:

@@ -18,10 +18,9 @@ from app.domain.errors import Unreachable
 from app.domain.incident import State
 from app.ports.registry import NoRegistry
 from tests.browser.models import CONFIG, trained
-from tests.browser.site import dashboard
 from tests.healing.world import World
 from tests.twins.registry import MemoryRegistry
-from tests.web.people import add_repository, local, visitor
+from tests.web.people import add_repository, signed_in, visitor
 
 PATH = "/models/1"
 
@@ -35,15 +34,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     engine.dispose()
 
 
-def signed_in(world: World) -> TestClient:
-    client = TestClient(dashboard(world.engine, kit=world.kit), raise_server_exceptions=False)
-    local(client, world.engine)
-    return client
-
-
 @pytest.fixture
 def site(seen: World) -> TestClient:
-    return signed_in(seen)
+    return signed_in(seen.engine, seen.kit)
 
 
 @pytest.fixture
@@ -158,7 +151,7 @@ def test_gates_and_benchmarks_are_told_with_their_reports(site: TestClient) -> N
 
 
 def test_a_promotion_that_waits_is_approved_here_and_done_by_the_loop(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     page = site.get(PATH).text
     assert "Promote version 3 of churn" in page
     answer = site.post(f"{PATH}/promote", data={"repair": asked(page)}, follow_redirects=False)
@@ -170,7 +163,7 @@ def test_a_promotion_that_waits_is_approved_here_and_done_by_the_loop(world: Wor
 
 
 def test_what_was_promoted_is_taken_back_by_a_button(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     site.post(f"{PATH}/promote", data={"repair": asked(site.get(PATH).text)})
     world.drain()
     page = site.get(PATH).text
@@ -181,7 +174,7 @@ def test_what_was_promoted_is_taken_back_by_a_button(world: World) -> None:
 
 
 def test_without_a_promotion_of_ours_the_former_version_can_be_asked_for(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     world.say("reject 1")
     world.drain()
     page = site.get(PATH).text
@@ -193,7 +186,7 @@ def test_without_a_promotion_of_ours_the_former_version_can_be_asked_for(world: 
 
 
 def test_a_decision_about_what_does_not_wait_any_more_is_refused(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     page = site.get(PATH).text
     assert site.post(f"{PATH}/promote", data={"repair": "999"}).status_code == 409
     assert site.post(f"{PATH}/roll-back", data={"repair": asked(page)}).status_code == 409
@@ -204,7 +197,7 @@ def test_a_decision_about_what_does_not_wait_any_more_is_refused(world: World) -
 
 
 def test_where_two_must_say_yes_the_first_is_kept(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     world.project(CONFIG + "approvals: {promote_model: 2}\n")
     page = site.get(PATH).text
     assert "2 people must say yes." in page
@@ -215,7 +208,7 @@ def test_where_two_must_say_yes_the_first_is_kept(world: World) -> None:
 
 
 def test_viewers_see_no_buttons_and_cannot_decide(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     repair = asked(site.get(PATH).text)
     visitor(site, world.engine, Role.VIEWER, [world.forge.repository.id])
     page = site.get(PATH)
@@ -226,7 +219,7 @@ def test_viewers_see_no_buttons_and_cannot_decide(world: World) -> None:
 
 
 def test_github_has_the_last_word_on_who_may_promote(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     repair = asked(site.get(PATH).text)
     visitor(site, world.engine, Role.OPERATOR, [world.forge.repository.id])
     assert site.post(f"{PATH}/promote", data={"repair": repair}).status_code == 403
@@ -251,13 +244,13 @@ def test_without_github_the_page_shows_what_the_bot_knows(site: TestClient, seen
 
 
 def test_without_the_registry_the_page_says_so(world: World) -> None:
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     registry = world.kit.registry
     assert isinstance(registry, MemoryRegistry)
     registry.fail_next("aliased", Unreachable("away"))
     assert "The registry does not answer now." in site.get(PATH).text
     object.__setattr__(world.kit, "registry", NoRegistry())
-    site = signed_in(world)
+    site = signed_in(world.engine, world.kit)
     assert "no model registry is configured" in site.get(PATH).text
 
 
@@ -265,8 +258,7 @@ def test_a_model_that_has_sent_nothing_says_what_to_send(engine: Engine, store: 
     add_repository(engine, 7, "acme/vision")
     with store.begin() as ledger:
         ledger.models.add_model(7, "fraud")
-    client = TestClient(dashboard(engine), raise_server_exceptions=False)
-    local(client, engine)
+    client = signed_in(engine)
     page = client.get(PATH).text
     assert "No window is kept yet." in page
     assert "No window has enough labelled predictions yet." in page

@@ -13,9 +13,8 @@ from app.db.store import SqlStore
 from app.domain.access import Role
 from app.domain.errors import Unreachable
 from app.domain.policy import CONFIG_PATH, Switch, mute_scope
-from tests.browser.site import dashboard
 from tests.healing.world import AUTO, OUT_OF_MEMORY, World
-from tests.web.people import add_repository, local, visitor
+from tests.web.people import add_repository, signed_in, visitor
 
 PROPOSE = "version: 1\nmode: propose\nlimits:\n  cooldown: 2h\n"
 
@@ -40,9 +39,7 @@ def heal(world: World) -> None:
 
 @pytest.fixture
 def site(world: World) -> TestClient:
-    client = TestClient(dashboard(world.engine, kit=world.kit), raise_server_exceptions=False)
-    local(client, world.engine)
-    return client
+    return signed_in(world.engine, world.kit)
 
 
 @pytest.fixture
