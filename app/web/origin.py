@@ -28,7 +28,8 @@ class Origin:
                 scope["scheme"] = "https"
             client = scope.get("client")
             if client and is_loopback(client[0]) and "x-forwarded-for" in headers:
-                scope["client"] = (headers["x-forwarded-for"].rpartition(",")[2].strip()[:64], client[1])
+                told = headers.getlist("x-forwarded-for")[-1]  # some proxies add a line of their own
+                scope["client"] = (told.rpartition(",")[2].strip()[:64], client[1])
         await self._app(scope, receive, send)
 
 

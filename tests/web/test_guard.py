@@ -340,9 +340,8 @@ def through(public_url: str, **asked: str) -> tuple[str, str]:
 
     peer = asked.pop("peer", "127.0.0.1")
     client = TestClient(Origin(app, public_url), base_url="http://heal.example", client=(peer, 1))
-    scheme, _, address = client.get(
-        "/", headers={name.replace("_", "-"): value for name, value in asked.items()}
-    ).text.partition(" ")
+    headers = [(name.replace("_", "-"), line) for name, value in asked.items() for line in value.split("\n")]
+    scheme, _, address = client.get("/", headers=headers).text.partition(" ")
     return scheme, address
 
 
@@ -362,6 +361,7 @@ def test_nobody_else_says_it() -> None:
 
 def test_a_proxy_of_this_machine_says_for_whom_it_asks_and_no_other() -> None:
     assert through("", x_forwarded_for="6.6.6.6, 10.0.0.7")[1] == "10.0.0.7"
+    assert through("", x_forwarded_for="6.6.6.6\n10.0.0.7")[1] == "10.0.0.7"
     assert through("", x_forwarded_for="10.0.0.7", peer="10.9.9.9")[1] == "10.9.9.9"
     assert through("")[1] == "127.0.0.1"
 
