@@ -14,7 +14,7 @@ from app.db import migrate
 from app.db.credentials import Credentials
 from app.db.engine import make_engine
 from app.db.setup import Setups
-from app.domain.errors import Malformed
+from app.domain.errors import HealError, Malformed
 from app.i18n import DEFAULT, catalog
 from app.settings import Settings
 from app.web.checklist import Facts, Step, facts_of, finished, steps
@@ -91,7 +91,7 @@ def exchange(settings: Settings, told: str) -> Registered:
         where = json.loads(luggage)
         try:
             registered = convert(Site(where["web_url"]), code or told, timeout_s=settings.github.timeout_s)
-        except Exception:
+        except HealError:
             if state:
                 setups.lose(state)
             raise
