@@ -82,8 +82,9 @@ class Setups:
             row = connection.execute(this).first()
             if row is None or not hmac.compare_digest(bytes(row.verifier), digest(token).encode()):
                 return None
-            connection.execute(update(SignInRow).where(SignInRow.digest == digest(state)).values(used_at=db_now()))
-        return str(row.onwards)
+            unused = update(SignInRow).where(SignInRow.digest == digest(state), SignInRow.used_at.is_(None))
+            first = connection.scalar(unused.values(used_at=db_now()).returning(SignInRow.digest)) is not None
+        return str(row.onwards) if first else None
 
     def newest(self, token: str) -> str | None:
         """The luggage of whoever left last with that token, and has not come back."""
