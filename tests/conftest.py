@@ -114,12 +114,16 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def _empty(url: str) -> None:
-    """Touch only what the test before has: emptying every table takes a file and a sync for each of their indexes."""
+    """Whoever is still connected belongs to a test that is over: a server has only so many connections. Then touch only
+    what that test has: emptying every table takes a file and a sync for each of their indexes."""
     names = [table.name for table in reversed(Base.metadata.sorted_tables)]
     filled = SQL(" UNION ALL ").join(
         SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(name, Identifier(name)) for name in names
     )
+    here = "datname = current_database() AND pid <> pg_backend_pid()"
+    others = SQL("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {}").format(SQL(here))
     with psycopg.connect(url) as connection:
+        connection.execute(others)
         found = {name for (name,) in connection.execute(filled)}
         for name in names:
             if name in found:
