@@ -133,32 +133,32 @@ def ready(settings: Settings) -> Wired:
     return wire(settings)
 
 
-def beside(settings: Settings, every_s: float = EVERY_S) -> threading.Thread:
+def beside(settings: Settings) -> threading.Thread:
     """Relay in a thread of this process, from when the App is set up on. It ends with the process: what is being taken
     over then is taken over by the next."""
-    thread = threading.Thread(target=_beside, args=(settings, every_s), name="heal-relay", daemon=True)
+    thread = threading.Thread(target=_beside, args=(settings,), name="heal-relay", daemon=True)
     thread.start()
     return thread
 
 
-def _beside(settings: Settings, every_s: float) -> None:
+def _beside(settings: Settings) -> None:
     never = threading.Event()
     while True:
         try:
             wired = ready(settings)
             break
         except Unregistered:
-            never.wait(every_s)
+            never.wait(EVERY_S)
         except HealError as error:
             log.warning("relay_waits", error=str(error))
             never.wait(LONGEST_WAIT_S)
     clock = wired.kit.clock
-    log.info("relaying", every_s=every_s)
+    log.info("relaying", every_s=EVERY_S)
     follow(
         Relay(wired.app, wired.store, clock),
         clock,
         never,
-        every_s=every_s,
+        every_s=EVERY_S,
         tell=lambda one: log.info("relayed", guid=one.guid, name=one.event, action=one.action, fresh=one.fresh),
         trouble=lambda error, wait_s: log.warning("relay_postponed", error=str(error), wait_s=round(wait_s)),
     )

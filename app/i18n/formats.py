@@ -2,7 +2,6 @@
 
 import datetime as dt
 from collections.abc import Iterable
-from typing import Literal
 
 from babel import dates, lists, numbers
 
@@ -68,6 +67,6 @@ def duration(seconds: float, language: str) -> str:
     return " ".join(told)
 
 
-def list(items: Iterable[object], language: str, style: Literal["standard", "or"] = "standard") -> str:
-    """a, b, and c; with `style="or"`: a, b, or c."""
-    return lists.format_list([str(item) for item in items], style=style, locale=locale(language))
+def list(items: Iterable[object], language: str) -> str:
+    """a, b, and c."""
+    return lists.format_list([str(item) for item in items], locale=locale(language))

@@ -147,10 +147,10 @@ class Log:
                 return Matches(tuple(numbers[:MOST_MATCHES]), more=True)
         return Matches(tuple(numbers))
 
-    def folds(self, first: int, query: str = "", count: int = PAGE) -> tuple[Fold, ...]:
+    def folds(self, first: int, query: str = "") -> tuple[Fold, ...]:
         """A page of lines by the steps that they belong to."""
         sought = pattern_of(query)
-        shown = [_line(first + at, text, sought) for at, text in enumerate(self.lines(first, count))]
+        shown = [_line(first + at, text, sought) for at, text in enumerate(self.lines(first, PAGE))]
         if not shown:
             return ()
         steps = [step for step in self.steps if step.first_line <= first + len(shown) - 1]

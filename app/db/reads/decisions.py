@@ -99,12 +99,12 @@ class DecisionReads(Reader):
         found = self._rows(select(SwitchRow).where(scope.startswith(here, autoescape=True)).order_by(scope))
         return [Mute(each.scope.removeprefix(here), each.by, each.at, each.reason) for each in found]
 
-    def similar(self, sight: Sight, incident: Incident, limit: int = SIMILAR) -> list[Alike]:
+    def similar(self, sight: Sight, incident: Incident) -> list[Alike]:
         """The newest others with the same cause, wherever the reader may see them."""
         row = IncidentRow
         columns = (row.id, row.state, row.summary, row.repository, row.opened_at, row.healed_at)
         alike = (seen(sight, row), row.kind == incident.finding.kind, row.id != incident.id)
-        found = self._rows(select(*columns).where(*alike).order_by(row.id.desc()).limit(limit))
+        found = self._rows(select(*columns).where(*alike).order_by(row.id.desc()).limit(SIMILAR))
         return [
             Alike(each.id, State(each.state), each.summary, each.repository, each.opened_at, _heal_s(each))
             for each in found

@@ -132,15 +132,15 @@ class RepositoryReads(Reader):
             rows = connection.execute(wanted.where(RepositoryRow.id == repository_id)).all()
             return next(iter(_lines(connection, rows)), None)
 
-    def days(self, repository_id: int, days: int = DAYS) -> tuple[Day, ...]:
-        """The last days with anything on them, oldest first."""
+    def days(self, repository_id: int) -> tuple[Day, ...]:
+        """Of the last DAYS those with anything on them, oldest first."""
         row = IncidentRow
         counted: dict[str, dict[date, int]] = {}
         with reading(self._engine) as connection:
             for name, at in (("found", row.opened_at), ("healed", row.healed_at)):
                 day = func.date(at)
                 grouped = select(day, func.count()).where(
-                    row.repository_id == repository_id, at > db_now(-days * _DAY_S)
+                    row.repository_id == repository_id, at > db_now(-DAYS * _DAY_S)
                 )
                 found = connection.execute(grouped.group_by(day)).all()
                 counted[name] = {_date(told): count for told, count in found}

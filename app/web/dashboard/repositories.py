@@ -179,11 +179,11 @@ def level_of(learned: Learned, policy: Policy | None) -> Level:
     return Level(learned, rung, at_least, mode.value, key, may_be_bolder(policy, mode, learned.track), missing)
 
 
-def health_of(days: Sequence[Day], visit: Visit, now: datetime | None = None) -> Plot | None:
+def health_of(days: Sequence[Day], visit: Visit) -> Plot | None:
     """What was found and healed a day; None where nothing was."""
     if not days:
         return None
-    last = max((now or datetime.now(UTC)).date(), days[-1].at)
+    last = max(datetime.now(UTC).date(), days[-1].at)
     told = {day.at: day for day in days}
     dates = [last - timedelta(days=back) for back in reversed(range(DAYS))]
     found = [told[at].found if at in told else 0 for at in dates]
