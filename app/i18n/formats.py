@@ -1,9 +1,8 @@
 """Numbers and times as a language writes them. Used as `formats.number(x, language)`."""
 
 import datetime as dt
-from collections.abc import Iterable
 
-from babel import dates, lists, numbers
+from babel import dates, numbers
 
 from app.i18n.languages import locale
 
@@ -65,8 +64,3 @@ def duration(seconds: float, language: str) -> str:
         if len(told) == 2 or (told and not amount):
             break
     return " ".join(told)
-
-
-def list(items: Iterable[object], language: str) -> str:
-    """a, b, and c."""
-    return lists.format_list([str(item) for item in items], locale=locale(language))
