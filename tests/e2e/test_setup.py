@@ -70,4 +70,5 @@ def test_the_app_that_was_registered_heals(tmp_path: Path, github: Github, reach
         wait_for("all to come to rest", lambda: states() == wanted)
         engine.dispose()
     refused = [each for each in github.admin("GET", "/requests") if each["status"] == 403]
-    assert refused == []
+    optional = "/actions/runners"  # asked for every quarter of an hour, and left out without the permission for it
+    assert [each for each in refused if not each["path"].endswith(optional)] == []

@@ -14,6 +14,7 @@ from app.domain.access import Role
 from app.domain.errors import Unreachable
 from app.domain.incident import State
 from app.healing.steer import Actor, steer, switch
+from app.web.app import RELEASE
 from tests.browser.site import dashboard
 from tests.healing.world import OUT_OF_MEMORY, World
 from tests.web.people import local, visitor
@@ -90,6 +91,10 @@ def test_the_way_back_stays_on_this_site(site: TestClient) -> None:
     data = {**fields(page(site), "reject"), "onwards": "//evil.example/"}
     sent = site.post("/incidents/1/decisions", data=data, follow_redirects=False)
     assert sent.headers["location"] == "/"
+
+
+def test_the_foot_of_the_page_names_the_release_and_nothing_of_the_incident(site: TestClient) -> None:
+    assert f"Self-Healing MLOps Bot {RELEASE}</span>" in site.get("/incidents/1").text
 
 
 def test_the_plan_that_waits_is_shown_with_its_diff(site: TestClient) -> None:

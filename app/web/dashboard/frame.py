@@ -146,7 +146,7 @@ class Frame:
         )
         self.forge = ForgeLinks(forge_web_url)
         self._environment.globals.update(
-            version=version,
+            release=version,
             icon=icon,
             asset=lambda path: ASSETS[path].url,
             has_asset=lambda path: path in ASSETS,
