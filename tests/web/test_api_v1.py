@@ -202,6 +202,8 @@ def test_a_revoked_api_token_ends_what_was_exchanged_for_it(site: Site) -> None:
 def test_the_description_is_openapi_3_1_and_names_its_problems(site: Site) -> None:
     told = site.client.get("/openapi.json").json()
     assert told["openapi"].startswith("3.1")
+    assert "409" in told["paths"]["/views"]["put"]["responses"]
+    assert "409" not in told["paths"]["/views"]["get"]["responses"]
     operation = told["paths"]["/incidents/{incident}/{decision}"]["post"]
     assert {"401", "403", "404", "422", "429", "503"} <= set(operation["responses"])
     assert operation["responses"]["404"]["content"] == {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}

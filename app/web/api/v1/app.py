@@ -23,7 +23,7 @@ from app.web.api.v1 import (
 from app.web.api.v1.machines import Machines
 from app.web.api.v1.needs import HANDLERS, Problem, Route, rule_of
 from app.web.dashboard.frame import Desk
-from app.web.guard import ANYBODY, Guard
+from app.web.guard import ANYBODY, SAFE, Guard
 
 PREFIX = "/api/v1"
 PARTS = (
@@ -88,7 +88,7 @@ def _describe(site: FastAPI) -> None:
         if rule_of(route) == ANYBODY:
             route.openapi_extra = {"security": []}
         for status, told in _PROBLEMS.items():
-            if status != 409 or "POST" in (route.methods or ()):
+            if status != 409 or not (route.methods or set()) <= SAFE:
                 route.responses.setdefault(status, {"description": told})
     build = site.openapi
 

@@ -7,8 +7,9 @@ from fastapi import APIRouter
 from pydantic import Field
 from starlette.exceptions import HTTPException
 
-from app.domain.access import Scope
+from app.domain.access import SENDING, Scope
 from app.domain.access import Token as Known
+from app.web import token_forms
 from app.web.acts import act_of
 from app.web.api.v1.machines import Machines
 from app.web.api.v1.needs import Lists, Number, Sent, Told, ToldOnce
@@ -65,7 +66,7 @@ def add(router: APIRouter, desk: Desk, machines: Machines) -> None:  # noqa: ARG
     def create_token(visit: Lists, sent: Create) -> Created:
         owner = person(visit)
         scopes = set(sent.scopes)
-        if scopes & {Scope.OBSERVATIONS, Scope.SIGNALS}:
+        if scopes & SENDING:
             raise HTTPException(422, "What sends observations or signals is made for a repository, under Settings.")
         made, text = machines.tokens.create(
             None,
@@ -79,8 +80,8 @@ def add(router: APIRouter, desk: Desk, machines: Machines) -> None:  # noqa: ARG
 
     @router.delete("/tokens/{token}", status_code=204)
     def revoke_token(visit: Lists, token: Number) -> None:
-        mine = {each.id for each in machines.tokens.of_account(person(visit))}
-        if token not in mine or not machines.tokens.revoke(token, act_of(visit, "revoke_token", "token", token)):
+        mine = next((each for each in machines.tokens.of_account(person(visit)) if each.id == token), None)
+        if mine is None or not token_forms.revoke(visit, machines.tokens, mine):
             raise HTTPException(404)
 
 
