@@ -22,7 +22,8 @@ ENDED = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED, RunS
 class RunSpec:
     """What is to be run. `key` names it: started twice with one key, it runs once.
 
-    `settings` are the workload's own; `timeout_s` ends it.
+    `settings` are the workload's own; `timeout_s` ends it. `resume` is the handle of an earlier run of this launcher
+    that this one goes on from, "" for none.
     """
 
     key: str
@@ -30,11 +31,18 @@ class RunSpec:
     verb: str
     settings: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float = 3600.0
+    resume: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """`tail` are the last lines of its log; `exit_code` None while it runs, or where nobody knows."""
+    """`tail` are the last lines of its log; `exit_code` None while it runs, or where nobody knows.
+
+    `report` is what the run tells of itself once it has ended: data of a stranger, of a bounded size, empty where there
+    is none. A workload says `{"outcome": "succeeded" | "failed", …}`, and when it failed `"failure": {"kind",
+    "message", "advice": {setting: value}, "resumable", "facts": {…}}`. Of a run that ended without a word the launcher
+    tells the failure itself: "timed_out", "killed" or "host_oom".
+    """
 
     state: RunState
     tail: str = ""
@@ -48,7 +56,8 @@ class Launcher(Protocol):
     name: str
 
     def start(self, spec: RunSpec) -> str:
-        """The run's handle. The same key again: the same handle, and nothing is started."""
+        """The run's handle. The same key again: the same handle, and nothing is started; a run that still waits for its
+        turn (PENDING) may begin then."""
         ...
 
     def status(self, handle: str) -> RunStatus: ...

@@ -188,6 +188,33 @@ def test_what_cannot_be_run_is_refused_and_leaves_nothing(world: World, wrong: R
     assert not world.directory.exists()
 
 
+def test_a_run_goes_on_from_what_an_earlier_one_left(world: World) -> None:
+    earlier = world.launcher.start(spec("fail"))
+    ended(world.launcher, earlier)
+    later = world.launcher.start(replace(spec("train", "k2"), resume=earlier))
+    assert ended(world.launcher, later).report["went_on_from"] == (world.out(earlier) / "started").read_text()
+
+
+@pytest.mark.parametrize("earlier", ["0" * 32, "../../etc", "itself"])
+def test_going_on_from_what_is_not_there_is_refused_and_leaves_nothing(world: World, earlier: str) -> None:
+    resume = ProcessLauncher.handle_of("k1") if earlier == "itself" else earlier
+    with pytest.raises(Refused):
+        world.launcher.start(replace(spec("train"), resume=resume))
+    assert not world.directory.exists()
+
+
+def test_a_run_waits_for_the_one_that_it_goes_on_from(world: World) -> None:
+    earlier = world.launcher.start(spec("wait"))
+    wait_for("the run", (world.out(earlier) / "ready").exists)
+    later = replace(spec("train", "k2"), resume=earlier)
+    handle = world.launcher.start(later)
+    assert world.launcher.status(handle).state is RunState.PENDING
+    world.launcher.cancel(earlier)
+    ended(world.launcher, earlier)
+    assert world.launcher.start(later) == handle
+    assert ended(world.launcher, handle).state is RunState.SUCCEEDED
+
+
 # what only processes do
 
 
@@ -297,6 +324,18 @@ def test_directories_of_old_runs_go(world: World) -> None:
     assert world.out(handle).exists()
     world.again(keep_s=-1.0).reap(frozenset())
     assert not world.out(handle).exists()
+
+
+def test_the_directory_that_a_run_goes_on_from_stays(world: World) -> None:
+    earlier = world.launcher.start(spec("fail"))
+    ended(world.launcher, earlier)
+    later = world.launcher.start(replace(spec("train", "k2"), resume=earlier))
+    ended(world.launcher, later)
+    world.again(keep_s=-1.0).reap(frozenset({"k2"}))
+    assert world.out(earlier).exists()
+    assert ended(world.launcher, world.launcher.start(replace(spec("train", "k2"), resume=earlier)))
+    world.again(keep_s=-1.0).reap(frozenset())
+    assert not world.out(earlier).exists()
 
 
 def _text(path: Path) -> str:

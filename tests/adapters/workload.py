@@ -16,7 +16,9 @@ with (out / "started").open("a") as marks:
     marks.write(f"{os.getpid()}\n")
 print(f"{name} {verb} began", flush=True)
 if verb == "train":
-    (out / "report.json").write_text(json.dumps({"accuracy": 0.5, "settings": settings, "cwd": str(Path.cwd())}))
+    resumed = rest[rest.index("--resume") + 1] if "--resume" in rest else ""
+    told = {"accuracy": 0.5, "settings": settings, "went_on_from": resumed and (Path(resumed) / "started").read_text()}
+    (out / "report.json").write_text(json.dumps(told))
     print("trained", flush=True)
 elif verb == "environment":
     (out / "report.json").write_text(json.dumps(dict(os.environ)))

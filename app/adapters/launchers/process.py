@@ -58,22 +58,34 @@ class ProcessLauncher:
     def start(self, spec: RunSpec) -> str:
         """The directory is there before the run is, and says what is to be run: whoever was stopped in between finds it
         and goes on. That the run begins only once is the keeper's to see to."""
-        handle = hashlib.sha256(spec.key.encode()).hexdigest()[:32]
+        handle = self.handle_of(spec.key)
         where = self._directory / handle
         words = [*self._command, *_words(spec), "--out", str(where / "out")]
+        if spec.resume:
+            words += ["--resume", str(self._earlier(spec, where))]
         words += [word for name, value in sorted(spec.settings.items()) for word in ("--set", f"{name}={value}")]
-        told = {"key": spec.key, "command": words, "timeout_s": spec.timeout_s, "grace_s": self._grace_s}
+        told = {
+            "key": spec.key,
+            "command": words,
+            "timeout_s": spec.timeout_s,
+            "grace_s": self._grace_s,
+            "resume": spec.resume,
+        }
         try:
             (where / "out").mkdir(parents=True, exist_ok=True)
             if not (where / "spec.json").exists():
                 keeper.write(where / "spec.json", told)
-            if not (where / "begun.json").exists():
+            if not (where / "begun.json").exists() and self._may_begin(spec):
                 self._keep(where)
         except (OSError, subprocess.SubprocessError) as error:
             if isinstance(error, OSError) and error.errno in _FOR_GOOD:
                 raise Refused("no run can be started: HEAL_LAUNCHER__DIRECTORY cannot be written") from error
             raise Unreachable(f"the run cannot be started: {type(error).__name__}") from error
         return handle
+
+    @staticmethod
+    def handle_of(key: str) -> str:
+        return hashlib.sha256(key.encode()).hexdigest()[:32]
 
     def status(self, handle: str) -> RunStatus:
         where = self._where(handle)
@@ -111,18 +123,37 @@ class ProcessLauncher:
                 keeper.write(where / "exit.json", {"why": "cancelled", "code": None})
 
     def reap(self, keys: frozenset[str]) -> list[str]:
-        """Directories of runs that nobody needs any more go, too, some time after their end."""
-        ended = []
-        for where in self._all():
-            key = (_object(where / "spec.json") or {}).get("key")
-            if key in keys:
+        """Directories of runs that nobody needs any more go, too, some time after their end; not of one that a run
+        still goes on from."""
+        ended: list[str] = []
+        told = {where: _object(where / "spec.json") or {} for where in self._all()}
+        needed = {
+            spec.get("resume")
+            for where, spec in told.items()
+            if spec.get("key") in keys or self.status(where.name).state not in ENDED
+        }
+        for where, spec in told.items():
+            if spec.get("key") in keys:
                 continue
             if self.status(where.name).state not in ENDED:
                 self.cancel(where.name)
                 ended.append(where.name)
-            elif time.time() - where.stat().st_mtime > self._keep_s:
+            elif where.name not in needed and time.time() - where.stat().st_mtime > self._keep_s:
                 shutil.rmtree(where, ignore_errors=True)
         return ended
+
+    def _earlier(self, spec: RunSpec, where: Path) -> Path:
+        """What the run that this one goes on from has left. Raises Refused where nothing is there any more."""
+        earlier = self._where(spec.resume)
+        if earlier == where:
+            raise Refused("a run cannot go on from itself")
+        if not (earlier / "out").is_dir() and not (where / "begun.json").exists():
+            raise Refused(f"the run {spec.resume} cannot be gone on from: what it left was removed")
+        return earlier / "out"
+
+    def _may_begin(self, spec: RunSpec) -> bool:
+        """Not while the run that it goes on from still writes."""
+        return not spec.resume or self.status(spec.resume).state in ENDED
 
     def _all(self) -> Iterator[Path]:
         for where in sorted(self._directory.iterdir()) if self._directory.is_dir() else []:
