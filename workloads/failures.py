@@ -22,7 +22,8 @@ _HOST_OOM = re.compile(
 )
 _COLLECTIVE = re.compile(
     r"Watchdog caught collective operation timeout|[Tt]imed out waiting \d+ ?ms for|wait timeout after \d+ms, keys:"
-    r"|NCCL.*([Tt]imeout|timed out|remote process exited)|ncclRemoteError|client socket has (timed out|failed to connect)"
+    r"|NCCL.*([Tt]imeout|timed out|remote process exited)|ncclRemoteError"
+    r"|client socket has (timed out|failed to connect)"
     r"|gloo.*([Tt]imeout|[Tt]imed out|Connection (closed|reset) by peer|Connection refused|Broken pipe)",
     re.DOTALL,
 )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from workloads.av_separation import metrics
-from workloads.av_separation.losses import pit_loss, target_loss
+from workloads.av_separation.losses import partly_free_loss, pit_loss, target_loss
 
 
 def sounds(seed: int, batch: int = 2, speakers: int = 3, samples: int = 2000) -> torch.Tensor:
@@ -35,6 +35,17 @@ def test_the_order_is_free_in_pit_alone_and_chosen_for_each_mixture():
     in_place = target_loss(estimates, clean, clean.sum(1))
     assert float(pit_loss(moved, clean, clean.sum(1))) == pytest.approx(float(in_place), abs=1e-5)
     assert float(target_loss(moved, clean, clean.sum(1))) > float(in_place) + 10
+
+
+def test_only_voices_that_are_free_change_places():
+    clean = sounds(1)
+    estimates = clean + 0.3 * sounds(2)
+    mixture, in_place = clean.sum(1), target_loss(estimates, clean, clean.sum(1))
+    moved = torch.stack([estimates[0, [0, 2, 1]], estimates[1, [1, 0, 2]]])
+    fits = torch.tensor([[False, True, True], [True, True, False]])
+    assert float(partly_free_loss(moved, clean, mixture, fits)) == pytest.approx(float(in_place), abs=1e-5)
+    for free in (torch.tensor([[True, True, False], [True, True, False]]), torch.zeros(2, 3, dtype=torch.bool)):
+        assert float(partly_free_loss(moved, clean, mixture, free)) > float(in_place) + 5
 
 
 @pytest.mark.parametrize("loss", [target_loss, pit_loss])

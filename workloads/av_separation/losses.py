@@ -24,10 +24,21 @@ def target_loss(estimates: Tensor, clean: Tensor, mixture: Tensor) -> Tensor:
 
 def pit_loss(estimates: Tensor, clean: Tensor, mixture: Tensor) -> Tensor:
     """Mean over voices in the order of the estimates that makes it least, found for each mixture. Returns a scalar."""
+    return partly_free_loss(estimates, clean, mixture, torch.ones(clean.shape[:2], dtype=torch.bool))
+
+
+def partly_free_loss(estimates: Tensor, clean: Tensor, mixture: Tensor, free: Tensor) -> Tensor:
+    """Mean over voices; those that are `free`, (batch, speakers) true or false, may change places with each other, as
+    where nothing is seen of them; the others stand where they are. Returns a scalar."""
+    free = free.cpu()
+    if not (free.sum(1) > 1).any():
+        return target_loss(estimates, clean, mixture)
     # (batch, voices, estimates): each voice with each estimate
     table = _by_voice(estimates[:, None, :, :], clean[:, :, None, :], mixture[:, None, :])
     # An order is a choice, it has no gradient. NaN would stop the search; it is seen in the loss all the same.
-    costs = torch.nan_to_num(table.detach().float(), nan=0.0, posinf=1e6, neginf=-1e6).cpu().numpy()
+    costs = torch.nan_to_num(table.detach().float(), nan=0.0, posinf=1e6, neginf=-1e6).cpu()
+    bound = ~(free[:, :, None] & free[:, None, :]) & ~torch.eye(free.shape[1], dtype=torch.bool)
+    costs = costs.masked_fill(bound, 1e9).numpy()
     orders = torch.stack([torch.from_numpy(linear_sum_assignment(cost)[1]) for cost in costs]).to(table.device)
     return table.gather(2, orders[:, :, None]).mean()
 
