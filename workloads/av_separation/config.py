@@ -34,6 +34,8 @@ class Train:
     accumulate: int = setting(
         1, "forward passes in one step; batch × accumulate stays the same after a repair", least=1
     )
+    processes: int = setting(1, "that train together, one for each GPU; each takes its own `batch`", least=1, most=64)
+    loaders: int = setting(-1, "processes that mix ahead of time; -1: some where there is a GPU", least=-1, most=64)
     steps: int = setting(10_000, "steps at most", least=1)
     minutes: float = setting(0.0, "time at most; 0: no limit", unit="min", least=0)
     learning_rate: float = setting(1e-3, "the greatest learning rate", least=1e-8, most=1)
@@ -42,6 +44,7 @@ class Train:
     weight_decay: float = setting(0.01, "of AdamW", least=0, most=1)
     clip: float = setting(5.0, "greatest norm of the gradient", least=0)
     validate_every: int = setting(500, "steps between two validations; 0: none", least=0)
+    valid_mixtures: int = setting(16, "mixtures of a validation", least=1, most=10_000)
     patience: int = setting(10, "validations without a gain after which it stops; 0: never", least=0)
     checkpoint_every: int = setting(200, "steps between two checkpoints", least=1)
     keep: int = setting(3, "checkpoints kept", least=1, most=100)
