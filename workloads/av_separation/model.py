@@ -268,7 +268,6 @@ class State:
         self.frames = 0
         self.video_frames = 0
         self.mouth: tuple[Tensor, Tensor] | None = None  # the last picture of each speaker, and whether it was one
-        self.lips: Tensor | None = None  # the last feature of each speaker
         self.of_lips = [Memory() for _ in model.lip_blocks]
         self.of_audio = [Memory() for _ in model.audio_blocks]
         self.of_fusion = [Memory() for _ in model.fusions]
@@ -312,7 +311,7 @@ class Separator(nn.Module):
         spectrum = self.analyse(functional.pad(mixture, (TAIL, EXTRA * HOP)))
         lips = self.see(mouths, seen)
         lips = _held(lips)
-        estimate = self.stft_inverse(self.estimate(spectrum, lips))
+        estimate = self.synthesise(self.estimate(spectrum, lips))
         return estimate[..., TAIL : TAIL + mixture.shape[-1]]
 
     def analyse(self, samples: Tensor) -> Tensor:
@@ -323,11 +322,11 @@ class Separator(nn.Module):
         spectrum: Tensor = self.stft(samples)
         return spectrum
 
-    def stft_inverse(self, spectrum: Tensor) -> Tensor:
+    def synthesise(self, spectrum: Tensor) -> Tensor:
         """(batch, speakers, 2 * BINS, frames) -> (batch, speakers, HOP * frames + TAIL)."""
         if torch.is_autocast_enabled(spectrum.device.type):
             with torch.autocast(spectrum.device.type, enabled=False):
-                return self.stft_inverse(spectrum.float())
+                return self.synthesise(spectrum.float())
         samples = self.stft.inverse(spectrum.flatten(0, 1))
         return samples.view(*spectrum.shape[:2], -1)
 
