@@ -338,5 +338,201 @@ def test_the_directory_that_a_run_goes_on_from_stays(world: World) -> None:
     assert not world.out(earlier).exists()
 
 
+# how it failed, where it cannot say so itself
+
+
+@pytest.mark.parametrize(("verb", "resumable"), [("killed", False), ("kept", True)])
+def test_a_run_that_was_killed_without_a_word_is_told_as_killed(world: World, verb: str, resumable: bool) -> None:
+    status = ended(world.launcher, world.launcher.start(spec(verb)))
+    assert (status.state, status.exit_code) == (RunState.FAILED, -9)
+    assert status.report == {
+        "outcome": "failed",
+        "failure": {
+            "kind": "killed",
+            "message": "it was ended by signal 9",
+            "advice": {},
+            "resumable": resumable,
+            "facts": {},
+        },
+    }
+
+
+def test_the_kernels_count_of_whom_it_killed_for_memory_tells_why(world: World, tmp_path: Path) -> None:
+    counter = tmp_path / "memory.events"
+    counter.write_text("low 0\noom_kill 3\n")
+    launcher = world.again(oom_counters=(tmp_path / "not there", counter))
+    killed = ended(launcher, launcher.start(spec("killed", "k1")))
+    out_of_memory = ended(launcher, launcher.start(spec("out_of_memory", "k2", counter=str(counter))))
+    assert failure_of(killed)["kind"] == "killed"
+    assert failure_of(out_of_memory)["kind"] == "host_oom"
+    assert failure_of(out_of_memory)["resumable"] is True
+
+
+@pytest.mark.parametrize(("said", "told"), [("nan_loss", "nan_loss"), ("killed", "host_oom")])
+def test_what_a_run_says_of_its_failure_goes_before_except_why_it_was_killed(
+    world: World, tmp_path: Path, said: str, told: str
+) -> None:
+    launcher = world.again(oom_counters=(counter := tmp_path / "memory.events",))
+    counter.write_text("oom_kill 0\n")
+    handle = launcher.start(spec("tells", kind=said, counter=str(counter)))
+    ended(launcher, handle)
+    exit_file = world.directory / handle / "exit.json"
+    exit_file.write_text(json.dumps({**json.loads(exit_file.read_text()), "oom_kills": 1}))
+    failure = failure_of(launcher.status(handle))
+    assert failure["kind"] == told
+    assert failure["advice"] == {"batch": "4", "accumulate": "16"}
+
+
+def test_a_run_whose_keeper_was_killed_tells_that_it_can_be_gone_on_from(world: World) -> None:
+    handle = world.launcher.start(spec("wait"))
+    wait_for("the run", (world.out(handle) / "ready").exists)
+    (world.out(handle) / "checkpoints" / "step-000000001").mkdir(parents=True)
+    os.kill(json.loads((world.directory / handle / "begun.json").read_text())["pid"], signal.SIGKILL)
+    status = ended(world.launcher, handle)
+    assert status.state is RunState.LOST
+    assert (failure_of(status)["kind"], failure_of(status)["resumable"]) == ("killed", True)
+
+
+# turns, GPUs and memory
+
+
+def test_a_run_waits_for_its_turn(world: World) -> None:
+    launcher = world.again(at_once=1)
+    first = launcher.start(spec("wait", "k1"))
+    wait_for("the run", (world.out(first) / "ready").exists)
+    second = launcher.start(spec("train", "k2"))
+    assert launcher.start(spec("train", "k2")) == second
+    assert not _begins(launcher, world, second)
+    launcher.cancel(first)
+    ended(launcher, first)
+    wait_for("its turn", lambda: launcher.start(spec("train", "k2")) and _begins(launcher, world, second))
+    assert ended(launcher, second).state is RunState.SUCCEEDED
+    assert world.beginnings(second) == 1
+
+
+def test_as_many_run_at_once_as_the_operator_says(world: World) -> None:
+    launcher = world.again(at_once=2)
+    handles = [launcher.start(spec("wait", key)) for key in ("k1", "k2")]
+    for handle in handles:
+        wait_for("the run", (world.out(handle) / "ready").exists)
+    third = launcher.start(spec("wait", "k3"))
+    assert not _begins(launcher, world, third)
+    os.kill(json.loads((world.directory / handles[0] / "begun.json").read_text())["pid"], signal.SIGKILL)
+    wait_for("its turn", lambda: launcher.start(spec("wait", "k3")) and _begins(launcher, world, third))
+
+
+def test_a_run_that_waits_for_its_turn_can_be_cancelled(world: World) -> None:
+    launcher = world.again(at_once=1)
+    first = launcher.start(spec("wait", "k1"))
+    wait_for("the run", (world.out(first) / "ready").exists)
+    second = launcher.start(spec("train", "k2"))
+    launcher.cancel(second)
+    assert ended(launcher, second).state is RunState.CANCELLED
+    assert not (world.out(second) / "started").exists()
+
+
+def test_each_run_is_given_a_gpu_of_its_own_the_one_with_most_free_memory_first(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _gpus(tmp_path, monkeypatch, {"GPU-aaaaaaaa": 1_000, "GPU-bbbbbbbb": 80_000, "GPU-cccccccc": 40_000})
+    launcher = world.again()
+    first, second = launcher.start(spec("wait", "k1")), None
+    wait_for("the run", (world.out(first) / "ready").exists)
+    second = launcher.start(spec("environment", "k2"))
+    assert ended(launcher, second).report["CUDA_VISIBLE_DEVICES"] == "GPU-cccccccc"
+    launcher.cancel(first)
+    ended(launcher, first)
+    both = world.again(gpus=2)
+    third = wait_for("the GPU to be free", lambda: ended(both, both.start(spec("environment", "k3"))).report)
+    assert third["CUDA_VISIBLE_DEVICES"] == "GPU-bbbbbbbb,GPU-cccccccc"
+
+
+def test_a_gpu_is_shared_only_where_there_are_not_enough(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _gpus(tmp_path, monkeypatch, {"GPU-aaaaaaaa": 1_000})
+    first = world.launcher.start(spec("wait", "k1"))
+    wait_for("the run", (world.out(first) / "ready").exists)
+    second = ended(world.launcher, world.launcher.start(spec("environment", "k2")))
+    assert second.report["CUDA_VISIBLE_DEVICES"] == "GPU-aaaaaaaa"
+
+
+def test_the_operators_choice_of_a_gpu_stands(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _gpus(tmp_path, monkeypatch, {"GPU-aaaaaaaa": 1_000})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    chosen = ended(world.launcher, world.launcher.start(spec("environment", "k1")))
+    assert chosen.report["CUDA_VISIBLE_DEVICES"] == "3"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    none = ended(world.again(), world.again(gpus=0).start(spec("environment", "k2")))
+    assert "CUDA_VISIBLE_DEVICES" not in none.report
+
+
+@pytest.mark.parametrize("said", ["", "No devices were found\n", "GPU-aaaaaaaa, [N/A]\n", "$(reboot), 4\n"])
+def test_what_nvidia_smi_says_is_not_believed_blindly(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _nvidia_smi(tmp_path, monkeypatch, said)
+    assert keeper.gpus_by_free_memory() == (["GPU-aaaaaaaa"] if "GPU-" in said else [])
+
+
+def test_a_run_is_told_how_much_memory_it_may_take(world: World) -> None:
+    launcher = world.again(memory_mib=2_048)
+    assert ended(launcher, launcher.start(spec("train"))).report["memory_mib"] == "2048"
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("0::/a/b\n", ["/sys/fs/cgroup/a/b/memory.events", "/sys/fs/cgroup/memory.events"]),
+        (
+            "5:devices:/\n4:memory:/a\n",
+            ["/sys/fs/cgroup/memory/a/memory.oom_control", "/sys/fs/cgroup/memory/memory.oom_control"],
+        ),
+    ],
+    ids=["version 2", "version 1"],
+)
+def test_the_kernel_counts_by_control_group(lines: str, expected: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *_: lines)
+    assert [str(path) for path in keeper.oom_counters()] == expected
+
+
+def failure_of(status: RunStatus) -> dict[str, object]:
+    assert status.report["outcome"] == "failed"
+    failure = status.report["failure"]
+    assert isinstance(failure, dict)
+    return failure
+
+
+def _begins(launcher: Launcher, world: World, handle: str) -> bool:
+    """Once its keeper has looked whether it is its turn: it is gone then, or the run has begun."""
+    begun = world.directory / handle / "begun.json"
+    wait_for("the keeper to decide", lambda: begun.exists() or not _is_kept(handle))
+    return launcher.status(handle).state is not RunState.PENDING
+
+
+def _is_kept(handle: str) -> bool:
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(keeper.__file__) in (words := process.read_bytes().decode()) and handle in words:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def _gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_mib: dict[str, int]) -> None:
+    _nvidia_smi(tmp_path, monkeypatch, "".join(f"{name}, {free}\n" for name, free in free_mib.items()))
+
+
+def _nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str) -> None:
+    """A program of that name that says so, as a machine without a GPU has none."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.write_text(f"#!{sys.executable}\nprint({says!r}, end='')\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""

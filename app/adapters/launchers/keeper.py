@@ -4,28 +4,35 @@ Started as `python -I keeper.py DIRECTORY`, with what to run in `spec.json`; the
 not stand on the bot's own packages. What it leaves in the directory is all that anybody knows of the run:
 
     lock        held as long as this process lives; its end, however it comes, is seen by that
-    begun.json  it was started, once
+    begun.json  it was started, once, and with which GPUs
     log, log.1  what the program wrote, the newest megabytes of it
     cancel      put there by the bot: end it
-    exit.json   how it ended: {"why": "exited" | "cancelled" | "timed_out" | "not_started", "code": …}
+    exit.json   how it ended: {"why": "exited" | "cancelled" | "timed_out" | "not_started", "code": …, "oom_kills": …}
+
+Beside the directories of the runs, in `slots`, lie files that are held, too, while a run lasts: one for each that may
+run at a time, and one for each GPU that a run was given.
 """
 
 import ctypes
 import fcntl
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 LOG_BYTES = 8 * 1024 * 1024
 POLL_S = 0.1
 GRACE_S = 10.0  # between asking a run to stop and killing it
+GPU = re.compile(r"GPU-[0-9a-f-]{8,64}")
 _PR_SET_PDEATHSIG = 1
 
 
@@ -35,9 +42,90 @@ def main(directory: Path) -> int:
             return 0  # another keeper has it
         if (directory / "begun.json").exists():
             return 0
-        write(directory / "begun.json", {"pid": os.getpid(), "at": time.time()})
         spec = json.loads((directory / "spec.json").read_text())
-        write(directory / "exit.json", keep(directory, spec))
+        with ExitStack() as held:
+            if (directory / "cancel").exists() or turn(spec, held):
+                gpus = choose_gpus(spec, held)
+                write(directory / "begun.json", {"pid": os.getpid(), "at": time.time(), "gpus": gpus})
+                write(directory / "exit.json", keep(directory, spec, gpus))
+    return 0
+
+
+def turn(spec: dict[str, Any], held: ExitStack) -> bool:
+    """Whether one more may run now. If not it goes on waiting: somebody starts it again."""
+    return not spec["at_once"] or any(take(spec, f"{number}.lock", held) for number in range(spec["at_once"]))
+
+
+def take(spec: dict[str, Any], name: str, held: ExitStack) -> bool:
+    Path(spec["slots"]).mkdir(exist_ok=True)
+    lock = (Path(spec["slots"]) / name).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    held.enter_context(lock)
+    return True
+
+
+def choose_gpus(spec: dict[str, Any], held: ExitStack) -> list[str]:
+    """Those with the most free memory that no other run was given; shared ones only if there are not enough others.
+    None where there are none, or where the operator has said which (CUDA_VISIBLE_DEVICES)."""
+    if not spec["gpus"] or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return []
+    known = gpus_by_free_memory()
+    ours: list[str] = []
+    for name in known:
+        if len(ours) < spec["gpus"] and take(spec, f"{name}.lock", held):
+            ours.append(name)
+    return ours + [name for name in known if name not in ours][: spec["gpus"] - len(ours)]
+
+
+def gpus_by_free_memory() -> list[str]:
+    """Their UUIDs: numbers mean other devices to CUDA than to nvidia-smi. Memory that is not told counts as none."""
+    found = []
+    try:
+        asked = subprocess.run(
+            ["nvidia-smi", "--query-gpu=uuid,memory.free", "--format=csv,noheader,nounits"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    for line in asked.stdout.splitlines():
+        name, _, free = (part.strip() for part in line.partition(","))
+        if GPU.fullmatch(name):
+            found.append((int(free) if free.isdecimal() else 0, name))
+    return [name for _, name in sorted(found, key=lambda each: -each[0])]
+
+
+def oom_counters() -> list[Path]:
+    """Where the kernel counts whom it killed for want of memory in this process' control group, version 2 or 1."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        for below in (path.strip("/"), ""):
+            if number == "0" and not controllers:
+                found.append(Path("/sys/fs/cgroup", below, "memory.events"))
+            elif "memory" in controllers.split(","):
+                found.append(Path("/sys/fs/cgroup/memory", below, "memory.oom_control"))
+    return found
+
+
+def oom_kills(counters: Sequence[str]) -> int:
+    """What the first of them that can be read says; 0 where none can."""
+    for path in counters:
+        try:
+            told = dict(line.split() for line in Path(path).read_text().splitlines())
+            return int(told["oom_kill"])
+        except (OSError, ValueError, KeyError):
+            continue
     return 0
 
 
@@ -53,14 +141,17 @@ def hold(lock: BinaryIO) -> bool:
     return False
 
 
-def keep(directory: Path, spec: dict[str, Any]) -> dict[str, Any]:
+def keep(directory: Path, spec: dict[str, Any], gpus: Sequence[str]) -> dict[str, Any]:
     if (directory / "cancel").exists():
         return {"why": "cancelled", "code": None}
     log = Log(directory)
+    killed_before = oom_kills(spec["oom_counters"])
+    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
     try:
         running = subprocess.Popen(
             spec["command"],
             cwd=directory / "out",
+            env={**os.environ, **chosen},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -72,7 +163,8 @@ def keep(directory: Path, spec: dict[str, Any]) -> dict[str, Any]:
         return {"why": "not_started", "code": None}
     assert running.stdout is not None
     os.set_blocking(running.stdout.fileno(), False)
-    return watch(directory, running, running.stdout, log, time.monotonic() + spec["timeout_s"], spec["grace_s"])
+    ended = watch(directory, running, running.stdout, log, time.monotonic() + spec["timeout_s"], spec["grace_s"])
+    return {**ended, "oom_kills": max(0, oom_kills(spec["oom_counters"]) - killed_before)}
 
 
 def watch(

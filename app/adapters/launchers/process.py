@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -17,26 +16,24 @@ from pathlib import Path
 from typing import Any
 
 from app.adapters.launchers import keeper
+from app.adapters.launchers.common import TAIL_BYTES, failed, goes_on_from, last_lines, read_object, settings_of, words
 from app.domain.errors import Refused, Unreachable
 from app.ports.launcher import ENDED, RunSpec, RunState, RunStatus
 
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_*", "NVIDIA_*")
-WORD = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,99}")
 HANDLE = re.compile(r"[0-9a-f]{32}")
-MOST_SETTINGS = 200
-LONGEST_SETTING = 2_000
-TAIL_BYTES = 16 * 1024
-TAIL_LINES = 40
-REPORT_BYTES = 1024 * 1024
-LONGEST_S = 7 * 24 * 3600.0
+_LOST = "it was lost sight of: the machine, or the process that watched it, ended"
 _FOR_GOOD = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
 
 
 class ProcessLauncher:
     """`directory` holds one directory of each run, named for a digest of its key; workers that share it follow and end
     each other's runs. `command` is the operator's; a repository only names a workload and its settings. A run gets
-    nothing of the bot's environment but the variables named here (patterns)."""
+    nothing of the bot's environment but the variables named here (patterns).
+
+    `at_once` runs at a time (0: any number); the others wait, and one of them begins when it is started again after
+    another has ended. Each is given the `gpus` with the most free memory, unless CUDA_VISIBLE_DEVICES is set. With
+    `memory_mib` it is told to stay below. `oom_counters` are files in which the kernel counts whom it killed."""
 
     name = "process"
 
@@ -46,30 +43,44 @@ class ProcessLauncher:
         *,
         command: Sequence[str] = (),
         pass_on: Sequence[str] = (),
+        at_once: int = 0,
+        gpus: int = 1,
+        memory_mib: int = 0,
         keep_s: float = 14 * 24 * 3600.0,
         grace_s: float = keeper.GRACE_S,
+        oom_counters: Sequence[Path] | None = None,
     ) -> None:
         self._directory = directory.absolute()
         self._command = tuple(command) or (sys.executable, "-m", "workloads")
         self._pass_on = (*PASSED_ON, *pass_on)
+        self._at_once = at_once
+        self._gpus = gpus
+        self._memory_mib = memory_mib
         self._keep_s = keep_s
         self._grace_s = grace_s
+        self._oom_counters = tuple(keeper.oom_counters() if oom_counters is None else oom_counters)
 
     def start(self, spec: RunSpec) -> str:
         """The directory is there before the run is, and says what is to be run: whoever was stopped in between finds it
         and goes on. That the run begins only once is the keeper's to see to."""
         handle = self.handle_of(spec.key)
         where = self._directory / handle
-        words = [*self._command, *_words(spec), "--out", str(where / "out")]
+        command = [*self._command, *words(spec), "--out", str(where / "out")]
         if spec.resume:
-            words += ["--resume", str(self._earlier(spec, where))]
-        words += [word for name, value in sorted(spec.settings.items()) for word in ("--set", f"{name}={value}")]
+            command += ["--resume", str(self._earlier(spec, where))]
+        if self._memory_mib:
+            command += ["--memory-mib", str(self._memory_mib)]
+        command += settings_of(spec)
         told = {
             "key": spec.key,
-            "command": words,
+            "command": command,
             "timeout_s": spec.timeout_s,
             "grace_s": self._grace_s,
             "resume": spec.resume,
+            "slots": str(self._directory / "slots"),
+            "at_once": self._at_once,
+            "gpus": self._gpus,
+            "oom_counters": [str(path) for path in self._oom_counters],
         }
         try:
             (where / "out").mkdir(parents=True, exist_ok=True)
@@ -91,26 +102,30 @@ class ProcessLauncher:
         where = self._where(handle)
         if not (where / "spec.json").exists():
             return RunStatus(RunState.LOST)
-        ended = _object(where / "exit.json")
+        ended = read_object(where / "exit.json")
         if ended is None and not _is_kept(where):
-            ended = _object(where / "exit.json")  # it may have ended just now
+            ended = read_object(where / "exit.json")  # it may have ended just now
             if ended is None and (where / "begun.json").exists():
-                return RunStatus(RunState.LOST, tail=_tail(where))
+                return RunStatus(RunState.LOST, tail=_tail(where), report=_report(where, None, lost=_LOST))
+            if ended is None and (where / "cancel").exists():
+                self.cancel(handle)
+                ended = read_object(where / "exit.json")
         if ended is None:
             state = RunState.RUNNING if (where / "begun.json").exists() else RunState.PENDING
             return RunStatus(state, tail=_tail(where))
         why, code = ended.get("why"), ended.get("code")
-        state = RunState.SUCCEEDED if (why, code) == ("exited", 0) else RunState.FAILED
+        code = code if isinstance(code, int) else None
         tail = _tail(where)
+        if (why, code) == ("exited", 0):
+            return RunStatus(RunState.SUCCEEDED, tail, code, read_object(where / "out" / "report.json") or {})
+        if why == "cancelled":
+            return RunStatus(RunState.CANCELLED, tail, code, read_object(where / "out" / "report.json") or {})
+        limit_s = None
         if why == "timed_out":
-            limit = (_object(where / "spec.json") or {}).get("timeout_s")
-            tail = f"{tail}\n(ended after its time limit of {limit:g} s)".lstrip() if limit else tail
-        return RunStatus(
-            RunState.CANCELLED if why == "cancelled" else state,
-            tail=tail,
-            exit_code=code if isinstance(code, int) else None,
-            report=_object(where / "out" / "report.json") or {},
-        )
+            limit_s = float((read_object(where / "spec.json") or {}).get("timeout_s") or 0.0)
+            tail = f"{tail}\n(ended after its time limit of {limit_s:g} s)".lstrip()
+        report = _report(where, code, limit_s=limit_s, out_of_memory=bool(ended.get("oom_kills")))
+        return RunStatus(RunState.FAILED, tail, code, report)
 
     def cancel(self, handle: str) -> None:
         where = self._where(handle)
@@ -126,7 +141,7 @@ class ProcessLauncher:
         """Directories of runs that nobody needs any more go, too, some time after their end; not of one that a run
         still goes on from."""
         ended: list[str] = []
-        told = {where: _object(where / "spec.json") or {} for where in self._all()}
+        told = {where: read_object(where / "spec.json") or {} for where in self._all()}
         needed = {
             spec.get("resume")
             for where, spec in told.items()
@@ -185,23 +200,6 @@ class ProcessLauncher:
         return not name.upper().startswith("HEAL_") and any(fnmatchcase(name, each) for each in self._pass_on)
 
 
-def _words(spec: RunSpec) -> list[str]:
-    """Workload and verb. Raises Refused for what cannot be run; nothing of it ever reaches a shell."""
-    for word in (spec.workload, spec.verb):
-        if not WORD.fullmatch(word):
-            raise Refused(f"{word[:100]!r} is no name of a workload or of what it does")
-    if len(spec.settings) > MOST_SETTINGS:
-        raise Refused(f"a run takes at most {MOST_SETTINGS} settings")
-    for name, value in spec.settings.items():
-        if not SETTING.fullmatch(name):
-            raise Refused(f"{name[:100]!r} is no name of a setting")
-        if len(value) > LONGEST_SETTING or not value.isprintable():
-            raise Refused(f"the value of {name} is longer than {LONGEST_SETTING} characters, or not printable")
-    if not 0 < spec.timeout_s <= LONGEST_S:
-        raise Refused(f"a run may last at most {LONGEST_S:g} s")
-    return [spec.workload, spec.verb]
-
-
 @contextmanager
 def _locked(where: Path, how: int) -> Iterator[bool]:
     """Whether the keeper's lock is free; if it is, held meanwhile."""
@@ -214,20 +212,14 @@ def _locked(where: Path, how: int) -> Iterator[bool]:
         yield True
 
 
+def _report(where: Path, code: int | None, **known: Any) -> Mapping[str, Any]:
+    out = where / "out"
+    return failed(read_object(out / "report.json") or {}, code=code, resumable=goes_on_from(out), **known)
+
+
 def _is_kept(where: Path) -> bool:
     with _locked(where, fcntl.LOCK_SH) as free:
         return not free
-
-
-def _object(path: Path) -> Mapping[str, Any] | None:
-    """None where there is none that can be read: what a run wrote is data of a stranger."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(REPORT_BYTES + 1)
-        found = json.loads(content) if len(content) <= REPORT_BYTES else None
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _tail(where: Path) -> str:
@@ -240,4 +232,4 @@ def _tail(where: Path) -> str:
                 found = (found + file.read(TAIL_BYTES))[-TAIL_BYTES:]
         except OSError:
             continue
-    return "\n".join(found.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+    return last_lines(found)
