@@ -38,6 +38,9 @@ class Train:
     loaders: int = setting(-1, "processes that mix ahead of time; -1: some where there is a GPU", least=-1, most=64)
     steps: int = setting(10_000, "steps at most", least=1)
     minutes: float = setting(0.0, "time at most; 0: no limit", unit="min", least=0)
+    clock: str = setting(
+        "wall", "what minutes are: of the wall, or of the processor, on a shared one", choices=("wall", "cpu")
+    )
     learning_rate: float = setting(1e-3, "the greatest learning rate", least=1e-8, most=1)
     schedule: str = setting("cosine", "of the learning rate after the warm-up", choices=("cosine", "constant"))
     warmup: int = setting(200, "steps in which the learning rate rises", least=0)
