@@ -368,7 +368,7 @@ class EnergyMeter:
 
     def _open(self) -> None:
         if self._nvml is None:
-            import pynvml  # type: ignore[import-untyped]  # it has no types
+            import pynvml
 
             self._nvml = pynvml
         self._nvml.nvmlInit()
@@ -447,13 +447,24 @@ def _processor() -> str:
 
 
 def _cards() -> list[str]:
+    """Asked of the driver: torch would take a part of the first card's memory to answer."""
     try:
-        import torch
+        import pynvml
     except ImportError:
         return []
-    if not torch.cuda.is_available():
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
         return []
-    return [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(place) for place in range(pynvml.nvmlDeviceGetCount())]
+        names = [pynvml.nvmlDeviceGetName(handle) for handle in handles]
+    except pynvml.NVMLError:
+        return []
+    finally:
+        pynvml.nvmlShutdown()
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names if seen is None else names[: len([each for each in seen.split(",") if each.strip() not in ("", "-1")])]
 
 
 def _safe(text: str) -> str:
