@@ -4,7 +4,7 @@ PYTHON ?= python3
 HEAL := $(VENV)/bin/heal
 ARGS ?=
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format serve docs assets screenshots bench mutants clean
+.PHONY: help setup workloads demo test check format serve docs assets screenshots bench mutants clean
 
 help: ## print this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,13 +17,22 @@ $(VENV)/.ready: pyproject.toml
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python -e ".[dev,postgres,redis]"
 	@touch $@
 
+workloads: $(VENV)/.workloads ## add what the GPU workloads need to .venv (torch for this machine, and what their tests compare with)
+
+# uv does not read pip's configuration: where that names a folder of wheels, torch is taken from there.
+$(VENV)/.workloads: $(VENV)/.ready
+	@links=$${UV_FIND_LINKS:-$$($(VENV)/bin/python -m pip config list | sed -n "s/.*find-links='\(.*\)'/\1/p" | head -n 1)}; \
+	UV_FIND_LINKS=$$links $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python \
+		$$(test -n "$$links" || echo --torch-backend=auto) -e ".[dev,postgres,redis,workloads,oracles]"
+	@touch $@
+
 demo: setup ## run the whole loop on five real repositories (ARGS=--once exits when they are healed)
 	@$(HEAL) demo $(ARGS)
 
-test: setup ## run every test, on SQLite and on PostgreSQL + Redis
+test: workloads ## run every test, on SQLite and on PostgreSQL + Redis
 	@$(VENV)/bin/python -m tests.services $(VENV)/bin/pytest --numprocesses 2 --dist loadscope $(ARGS)
 
-check: setup ## format, lint, types, import contracts, tests
+check: workloads ## format, lint, types, import contracts, tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy

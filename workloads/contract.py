@@ -1,7 +1,6 @@
 """What a workload is, what it is told, and what it answers. Standard library only: planning never loads torch."""
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, Protocol
 
 def setting(
     default: Any,
-    help: str,  # noqa: A002 - it is what --help says
+    help: str,
     *,
     unit: str = "",
     least: float | None = None,
@@ -68,7 +67,7 @@ EXIT_CODES: Mapping[Failure, int] = {
 """What the process ends with; 0 is success."""
 
 
-class RunFailed(Exception):  # noqa: N818 - named for what happened
+class RunFailed(Exception):
     """A run cannot go on. `advice` are settings with which a resumed run is likely to get through; `facts` are numbers
     that explain it, units in their names."""
 
@@ -167,7 +166,7 @@ class Run(Protocol):
     resume: Path | None
     """The folder of the run that this one goes on from."""
 
-    def event(self, name: str, **fields: Any) -> None:
+    def event(self, name: str, /, **fields: Any) -> None:
         """One line of events.jsonl: `{"at", "event", …}`."""
         ...
 
@@ -180,7 +179,8 @@ class Run(Protocol):
         ...
 
     def check(self) -> None:
-        """Raises RunFailed where the run is cancelled or preempted. Call it each step, where a checkpoint can be kept."""
+        """Raises RunFailed where the run is to end: cancelled, preempted, out of time. Call it at each step, where a
+        checkpoint can be kept."""
         ...
 
 
@@ -207,10 +207,3 @@ class Workload(Protocol):
     def run(self, verb: str, config: Any, run: Run) -> Report:
         """Raises RunFailed for what can go wrong; anything else is a bug."""
         ...
-
-
-Load = Callable[[], Workload]
-
-
-def fields_of(config: type) -> tuple[dataclasses.Field[Any], ...]:
-    return dataclasses.fields(config)

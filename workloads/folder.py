@@ -1,0 +1,48 @@
+"""The files of a run's folder, and how they are written.
+
+request.json   what is to be run
+events.jsonl   what happened, a line each
+stop.json      why it shall end: {"why": …}
+result.json    what the workload answered, or how it failed
+run.json       the whole record: request, outcome, metrics, environment, times
+report.json    what the bot reads of it
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+REQUEST, EVENTS, STOP, RESULT, RECORD, REPORT = (
+    "request.json",
+    "events.jsonl",
+    "stop.json",
+    "result.json",
+    "run.json",
+    "report.json",
+)
+MOST_BYTES = 16 * 1024 * 1024
+
+
+def write(path: Path, value: Any) -> None:
+    """Whole or not at all, also when the machine stops. Raises OSError."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.draft")
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=1, allow_nan=False)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Any] | None:
+    """None: it is not there, or is no JSON object."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            return None
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

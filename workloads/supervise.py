@@ -1,0 +1,185 @@
+"""Runs one workload in a process of its own, watches it, ends it in time, and writes down what became of it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from workloads import folder
+from workloads.contract import EXIT_CODES, Failure
+
+GRACE_S = 30.0  # between asking a run to end, so that it can keep a checkpoint, and killing it
+POLL_S = 0.1
+RESUMABLE = frozenset(
+    {
+        Failure.CUDA_OOM,
+        Failure.HOST_OOM,
+        Failure.NAN_LOSS,
+        Failure.COLLECTIVE_TIMEOUT,
+        Failure.DISK_FULL,
+        Failure.PREEMPTED,
+        Failure.TIMED_OUT,
+        Failure.KILLED,
+    }
+)
+"""A run that ended so can be gone on with, once what ended it is out of the way."""
+
+Watch = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended; `record` is what stands in run.json."""
+
+    exit_code: int
+    record: Mapping[str, Any]
+
+
+def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: float = GRACE_S) -> Ended:
+    """`request` has `workload`, `verb`, `settings`, and may have `resume` (a folder), `memory_mib`, `time_limit_s`,
+    `heal_id`. `watch` is given what the run says of its progress. Raises OSError where the folder cannot be written."""
+    for name in (folder.RESULT, folder.STOP, folder.RECORD, folder.REPORT):
+        (out / name).unlink(missing_ok=True)
+    folder.write(out / folder.REQUEST, dict(request))
+    began, clock = time.time(), time.monotonic()
+    killed_before = _kills()
+    child = _Child(out, watch)
+    with child.listening():
+        code, why = child.wait(request.get("time_limit_s"), grace_s)
+    result = folder.read(out / folder.RESULT) or _unsaid(code, why, _kills() > killed_before)
+    record = {
+        "workload": request["workload"],
+        "verb": request["verb"],
+        "settings": request["settings"],
+        "resumed_from": request.get("resume") or None,
+        "heal_id": request.get("heal_id") or None,
+        "began_at": round(began, 3),
+        "took_s": round(time.monotonic() - clock, 3),
+        **result,
+    }
+    if record["outcome"] == "failed":
+        kind = Failure(record["failure"]["kind"])
+        record["failure"] = {**record["failure"], "resumable": kind in RESUMABLE}
+        exit_code = EXIT_CODES[kind]
+    else:
+        exit_code = 0
+    folder.write(out / folder.RECORD, record)
+    folder.write(out / folder.REPORT, reported(record))
+    return Ended(exit_code, record)
+
+
+def reported(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What the bot reads: of a benchmark its samples, as it compares them; else outcome, metrics and failure."""
+    if record["outcome"] == "succeeded" and record.get("samples"):
+        from workloads.measure import machine_class  # it loads numpy, which only a benchmark has use for
+
+        return {
+            "machine": {"class": machine_class()},
+            "metrics": [
+                {"name": each["name"], "unit": each["unit"], "better": each["better"], "samples": each["values"]}
+                for each in record["samples"]
+            ],
+        }
+    names = ("workload", "verb", "outcome", "failure", "settings", "metrics", "artefacts", "notes", "drift", "took_s")
+    return {name: record[name] for name in names if name in record}
+
+
+class _Child:
+    """The run's process, and the signals that are meant for it."""
+
+    def __init__(self, out: Path, watch: Watch) -> None:
+        self._out = out
+        self._watch = watch
+        self._why: Failure | None = None
+        heard, said = os.pipe()
+        environment = {**os.environ, "WORKLOAD_PROGRESS_FD": str(said), "PYTHONUNBUFFERED": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "workloads.child", str(out)],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            env=environment,
+            pass_fds=(said,),
+        )
+        os.close(said)
+        self._ear = threading.Thread(target=self._listen, args=(os.fdopen(heard, encoding="utf-8"),), daemon=True)
+        self._ear.start()
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[None]:
+        """While this lasts a signal to this process ends the run in good order."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        means = {signal.SIGTERM: Failure.PREEMPTED, signal.SIGINT: Failure.CANCELLED, signal.SIGHUP: Failure.CANCELLED}
+
+        def stop(number: int, _frame: FrameType | None) -> None:
+            self._why = self._why or means[signal.Signals(number)]
+
+        before = {number: signal.signal(number, stop) for number in means}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def wait(self, limit_s: float | None, grace_s: float) -> tuple[int, Failure | None]:
+        """Its exit code, and why it was ended, if it was."""
+        deadline = time.monotonic() + limit_s if limit_s else float("inf")
+        kill_at = float("inf")
+        while (code := self._process.poll()) is None:
+            now = time.monotonic()
+            if self._why is None and now >= deadline:
+                self._why = Failure.TIMED_OUT
+            if self._why is not None and kill_at == float("inf"):
+                kill_at = now + grace_s
+                folder.write(self._out / folder.STOP, {"why": self._why.value})
+                self._process.terminate()
+            if now >= kill_at:
+                self._process.kill()
+            time.sleep(POLL_S)
+        self._ear.join(timeout=5)
+        return code, self._why
+
+    def _listen(self, said: IO[str]) -> None:
+        with said:
+            for line in said:
+                try:
+                    told = json.loads(line)
+                except ValueError:
+                    continue
+                self._watch(told)
+
+
+def _unsaid(code: int, why: Failure | None, kernel_killed: bool) -> dict[str, Any]:
+    """What ended a run that could not say so itself."""
+    if why is not None:
+        kind, message = why, "it did not end in time when it was asked to, and was killed"
+    elif code == -signal.SIGKILL and kernel_killed:
+        kind, message = Failure.HOST_OOM, "the kernel killed it: the machine or the container was out of memory"
+    elif code < 0:
+        kind, message = Failure.KILLED, f"it was ended by {signal.Signals(-code).name}"
+    else:
+        kinds = {number: kind for kind, number in EXIT_CODES.items()}
+        kind = kinds.get(code, Failure.BUG)
+        message = f"it ended with {code} and could not say more"
+    return {"outcome": "failed", "failure": {"kind": kind.value, "message": message, "advice": {}, "facts": {}}}
+
+
+def _kills() -> int:
+    """How often the kernel has killed a process of this control group for want of memory; 0 where it does not tell."""
+    try:
+        group = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2]
+        events = (Path("/sys/fs/cgroup") / group.lstrip("/") / "memory.events").read_text()
+    except OSError:
+        return 0
+    told = dict(line.split() for line in events.splitlines() if len(line.split()) == 2)
+    return int(told.get("oom_kill", 0))

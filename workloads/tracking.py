@@ -1,0 +1,142 @@
+"""MLflow, where MLFLOW_TRACKING_URI names a server: settings, curves, artefacts, and a version in the registry.
+
+A server that does not answer never ends a training: what it misses is told as an event, and the folder has it all.
+"""
+# ruff: noqa: ARG002 - the one that tracks nothing takes what the protocol hands it
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from workloads.contract import Measured, Report, RunFailed
+from workloads.settings import as_json
+
+HEAL_ID = "heal.id"  # the tag by which the bot finds what one of its repairs has trained
+MODEL, EVALUATION = "model", "evaluation"  # the artefacts that have a place of their own: a folder, a table
+_EVERY = 20  # points of curves that go out together
+
+Tell = Callable[..., None]
+
+
+class Tracker(Protocol):
+    def metric(self, name: str, value: float, step: int) -> None: ...
+    def finish(self, report: Report, out: Path, config: Any, data: str) -> None:
+        """`data` is the hash of what was learnt from, "" if nothing was."""
+        ...
+
+    def fail(self, failed: RunFailed) -> None: ...
+
+
+class NoTracker:
+    def metric(self, name: str, value: float, step: int) -> None:
+        return
+
+    def finish(self, report: Report, out: Path, config: Any, data: str) -> None:
+        return
+
+    def fail(self, failed: RunFailed) -> None:
+        return
+
+
+def tracker(request: Mapping[str, Any], tell: Tell) -> Tracker:
+    """MLflow's client if a server is named and the client is there; else nothing is tracked, and `tell` says why."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        return NoTracker()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    try:
+        from mlflow import MlflowClient
+    except ImportError:
+        tell("not_tracked", reason="MLFLOW_TRACKING_URI is set and MLflow is not installed: pip install mlflow-skinny")
+        return NoTracker()
+    try:
+        return _Mlflow(MlflowClient(), request, tell)
+    except Exception as error:  # noqa: BLE001 - a training does not depend on who writes it down
+        tell("not_tracked", reason=f"{type(error).__name__}: {error}"[:500])
+        return NoTracker()
+
+
+class _Mlflow:
+    def __init__(self, client: Any, request: Mapping[str, Any], tell: Tell) -> None:
+        self._client, self._tell = client, tell
+        self._points: list[tuple[str, float, int]] = []
+        name = str(request["workload"])
+        found = client.get_experiment_by_name(name)
+        experiment = found.experiment_id if found else client.create_experiment(name)
+        tags = {"mlflow.runName": f"{name} {request['verb']}", "heal.workload": name, "heal.verb": request["verb"]}
+        self._heal_id = str(request.get("heal_id") or "")
+        if self._heal_id:
+            tags[HEAL_ID] = self._heal_id
+        if request.get("code_sha"):
+            tags["mlflow.source.git.commit"] = str(request["code_sha"]).removesuffix("-dirty")
+        self._run = client.create_run(experiment, tags=tags).info.run_id
+        for key, value in request["settings"].items():
+            client.log_param(self._run, key, value)
+        tell("tracked", mlflow_run=self._run)
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        self._points.append((name, value, step))
+        if len(self._points) >= _EVERY:
+            self._guarded(self._flush)
+
+    def finish(self, report: Report, out: Path, config: Any, data: str) -> None:
+        def last() -> None:
+            self._flush()
+            for name, metric in report.metrics.items():
+                if isinstance(metric, Measured):
+                    self._client.log_metric(self._run, name, metric.value)
+            for name, value in as_json(config).items():
+                if name not in self._known():
+                    self._client.log_param(self._run, name, value)
+            for name, where in report.artefacts.items():
+                path = out / where
+                if name == EVALUATION:
+                    self._client.log_artifact(self._run, str(path), "heal")
+                elif path.is_dir():
+                    self._client.log_artifacts(self._run, str(path), name)
+                else:
+                    self._client.log_artifact(self._run, str(path), MODEL if name == MODEL else None)
+            self._client.set_terminated(self._run, "FINISHED")
+
+        self._guarded(last)
+        wanted = getattr(config, "register_as", "")
+        if wanted and MODEL in report.artefacts:
+            self._register(str(wanted), data)
+
+    def fail(self, failed: RunFailed) -> None:
+        def last() -> None:
+            self._flush()
+            self._client.set_tag(self._run, "heal.failure", failed.kind.value)
+            self._client.set_terminated(self._run, "FAILED")
+
+        self._guarded(last)
+
+    def _register(self, name: str, data: str) -> None:
+        """Raises whatever MLflow raises: a training that was to register its model and could not has not succeeded."""
+        if not self._client.search_registered_models(f"name = '{name}'", max_results=1):
+            self._client.create_registered_model(name)
+        source = self._client.get_run(self._run).info.artifact_uri + f"/{MODEL}"
+        tags = {HEAL_ID: self._heal_id} if self._heal_id else {}
+        if data:
+            tags["heal.data_version"] = data
+        version = self._client.create_model_version(name, source, self._run, tags=tags)
+        self._tell("registered", name=name, version=str(version.version))
+
+    def _known(self) -> frozenset[str]:
+        return frozenset(self._client.get_run(self._run).data.params)
+
+    def _flush(self) -> None:
+        from mlflow.entities import Metric
+
+        points, self._points = self._points, []
+        now_ms = int(time.time() * 1000)
+        self._client.log_batch(self._run, [Metric(name, value, now_ms, step) for name, value, step in points])
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - see above: the folder has it all
+            self._tell("not_tracked", reason=f"{type(error).__name__}: {error}"[:500])
