@@ -15,6 +15,7 @@ from actions.promote_model import PromoteModel
 from actions.quarantine_test import QuarantineTest
 from actions.raise_timeout import RaiseTimeout
 from actions.rerun_failed_jobs import RerunFailedJobs
+from actions.resume_run import ResumeRun
 from actions.retrain_model import RetrainModel
 from actions.roll_back_model import RollBackModel
 from actions.rotate_secret import RotateSecret
@@ -30,6 +31,7 @@ BUILTIN: tuple[Action, ...] = (
     BumpDependency(),
     AddDependency(),
     RetrainModel(),
+    ResumeRun(),
     BenchmarkModel(),
     PromoteModel(),
     RollBackModel(),

@@ -142,9 +142,10 @@ class BenchmarkModel:
             else:
                 report = report_of(dict(seen.status.report) if seen.status else {}, params.repeats)
         except (Refused, Malformed) as error:
-            return Look(False, f"the benchmark ran, and its report cannot be used: {error}; {CONTRACT}", url)
+            unread = f"the benchmark ran, and its report cannot be used: {error}; {CONTRACT}"
+            return Look(False, unread, url, run=seen.ended)
         found = _judged(report, repair, params, tools)
-        return Look(found.proven, found.reason, url, data={**seen.data, **found.data})
+        return Look(found.proven, found.reason, url, data={**seen.data, **found.data}, run=seen.ended)
 
     def undo(self, repair: Repair, tools: Tools) -> Outcome:
         """A run that still runs ends. What was measured stays known."""
@@ -186,6 +187,7 @@ def _errand(params: BenchmarkParams) -> Errand:
         notes=_NOTES,
         name=f"{_NOTES}:{name_of(params)}",
         offered={"repeats": str(params.repeats)},
+        about=f"benchmark {name_of(params)}",
     )
 
 

@@ -3,13 +3,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from actions.starting import LEAST_PATIENCE_S, Errand, busy, call, follow, start, stop
+from actions.starting import HEAL_ID, LEAST_PATIENCE_S, Errand, busy, call, follow, start, stop
 from app.domain.errors import Malformed, Refused
 from app.domain.incident import Incident
 from app.domain.model import ModelRules, Retrain
@@ -55,10 +55,13 @@ class Training:
             notes=_NOTES,
             name=f"retraining/{self.model}",
             settings={"register_as": self.rules.registry},
+            about=f"model {self.model}",
+            model=self.model,
         )
 
 
 _NOTES = "retrain"
+_NOTHING: Mapping[str, str] = {}
 
 
 class RetrainModel:
@@ -125,8 +128,8 @@ class RetrainModel:
             return seen.look
         if seen.run is not None:
             return _registered(repair, training, data, tools, code_sha=seen.run.head_sha, url=seen.run.url)
-        found = _registered(repair, training, data, tools)
-        return Look(found.proven, found.reason, found.url, found.progress, {**found.data, **seen.data})
+        found = _registered(repair, training, data, tools, settings=seen.settings)
+        return replace(found, data={**found.data, **seen.data}, run=seen.ended)
 
     def undo(self, repair: Repair, tools: Tools) -> Outcome:
         """The training ends. A version that it has registered stays where it is: no alias points at it."""
@@ -177,8 +180,10 @@ def _registered(
     *,
     code_sha: str = "",
     url: str = "",
+    settings: Mapping[str, str] = _NOTHING,
 ) -> Look:
-    """The version that the training has registered, with what it was made from written on it."""
+    """The version that the training has registered, with what it was made from written on it. `settings` are those that
+    a workload ended with, which a repair of its run may have changed."""
     registry, newest = str(data["registry"]), int(data["newest"])
     since = datetime.fromisoformat(str(data["intended_at"])) - SLACK
     found = [each for each in tools.registry.versions(registry, tags={}, since=since) if each.number > newest]
@@ -197,7 +202,7 @@ def _registered(
         "heal.code_sha": version.code_sha or code_sha,
         "heal.data_version": version.data_version,
         "heal.trained_by": training.how.workflow or training.how.workload,
-        "heal.inputs": json.dumps(dict(training.how.inputs), sort_keys=True),
+        "heal.inputs": json.dumps(_inputs(training, settings), sort_keys=True),
         "heal.run_url": url,
     }
     tools.guard()
@@ -220,6 +225,11 @@ def _registered(
             "training_url": url,
         },
     )
+
+
+def _inputs(training: Training, settings: Mapping[str, str]) -> dict[str, str]:
+    given = {name: value for name, value in settings.items() if name not in (HEAL_ID, *training.errand.settings)}
+    return {**training.how.inputs, **given}
 
 
 def _made_by(found: Sequence[Version], key: str, run_id: str, code_sha: str) -> Version | None:

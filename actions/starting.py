@@ -2,10 +2,13 @@
 
 GitHub tells no run's inputs, and starting is not idempotent. So the intent is written down first, with the workflow's
 newest run; a worker that finds such a note and no run adopts what was started since.
+
+Of each run on a launcher there is a note of its own, which says how it was started, from which run it goes on, and
+which one goes on from it. Who follows a run follows the newest of these.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -15,6 +18,7 @@ from actions.workflow_edits import child, load, scalars_of
 from app.domain.errors import Malformed, Refused
 from app.domain.evidence import Job
 from app.domain.repair import Look, Repair, RepairState
+from app.domain.run import EndedRun, Failure, failure_of
 from app.ports.forge import RunInfo
 from app.ports.launcher import ENDED, Launcher, RunSpec, RunState, RunStatus
 from app.ports.plugins import Tools
@@ -50,6 +54,8 @@ class Errand:
 
     Its note lies on the shelf at `notes/<effect key>`; of those with one `name` one runs at a time. `settings` are more
     of a workload's; `offered` are inputs that a workflow is given only if it declares them, as it is with HEAL_ID.
+    `about` is what a run is for ("model speech"), `model` that model's name. `resume` is the handle of the run that
+    this one goes on from.
     """
 
     how: Work
@@ -61,6 +67,9 @@ class Errand:
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     offered: Mapping[str, str] = field(default_factory=dict)
+    about: str = ""
+    model: str = ""
+    resume: str = ""
 
 
 # --- the dry run ---------------------------------------------------------------------------------------------------
@@ -179,6 +188,7 @@ def start(errand: Errand, repair: Repair, more: Mapping[str, Any], tools: Tools)
         if kept.get("handle") != handle:
             kept |= {"handle": handle, "launcher": errand.how.launcher}
             _keep(errand, repair, kept, tools)
+        _launched(errand, repair, kept, tools)
     return kept
 
 
@@ -195,12 +205,17 @@ def busy(errand: Errand, repair: Repair, tools: Tools) -> bool:
         return run is not None and run.status != "completed"
     if other.get("handle"):
         launcher = tools.launchers.get(str(other.get("launcher", "")))
-        return launcher is not None and launcher.status(str(other["handle"])).state not in ENDED
+        if launcher is None:
+            return False
+        handle = newest(launcher.name, str(other["handle"]), tools)
+        status = launcher.status(handle)
+        return status.state not in ENDED or (failed(status) is not None and _goes_on(launcher.name, handle, tools))
     return for_s < LEAST_PATIENCE_S  # it is about to be started
 
 
-def stop(notes: str, repair: Repair, tools: Tools) -> str | None:
-    """End what was started. What was done; "" if it was over, None if nothing was started."""
+def stop(notes: str, repair: Repair, tools: Tools, *, onwards: bool = True) -> str | None:
+    """End what was started, and what goes on from it unless told otherwise. What was done; "" if it was over, None if
+    nothing was started."""
     kept = {
         **(tools.shelf.get(f"{notes}/{repair.effect_key}") or {}),
         **(repair.outcome.data if repair.outcome else {}),
@@ -216,7 +231,8 @@ def stop(notes: str, repair: Repair, tools: Tools) -> str | None:
     if not kept.get("handle") or launcher is None:
         return None
     tools.guard()
-    launcher.cancel(str(kept["handle"]))
+    handle = str(kept["handle"])
+    launcher.cancel(newest(launcher.name, handle, tools) if onwards else handle)
     return "the workload"
 
 
@@ -239,7 +255,7 @@ def _inputs(errand: Errand, repair: Repair, tools: Tools) -> dict[str, str]:
 def _spec(errand: Errand, repair: Repair) -> RunSpec:
     how = errand.how
     settings = {**errand.offered, **how.inputs, HEAL_ID: repair.effect_key, **errand.settings}
-    return RunSpec(repair.effect_key, how.workload, errand.verb, settings, how.timeout_s)
+    return RunSpec(repair.effect_key, how.workload, errand.verb, settings, how.timeout_s, errand.resume)
 
 
 def _runs(errand: Errand, tools: Tools) -> list[RunInfo]:
@@ -261,17 +277,78 @@ def _keep(errand: Errand, repair: Repair, kept: Mapping[str, Any], tools: Tools)
     tools.shelf.put(errand.name, {"key": repair.effect_key, **kept})
 
 
+# --- runs on a launcher --------------------------------------------------------------------------------------------
+
+
+def run_note(launcher: str, handle: str) -> str:
+    return f"runs/{launcher}/{handle}"
+
+
+def known_run(launcher: str, handle: str, tools: Tools) -> dict[str, Any]:
+    return dict(tools.shelf.get(run_note(launcher, handle)) or {})
+
+
+def newest(launcher: str, handle: str, tools: Tools) -> str:
+    """The run that goes on from this one, or from that one in turn; itself, if none does."""
+    for _ in range(_LONGEST_CHAIN):
+        following = str(known_run(launcher, handle, tools).get("resumed_as", ""))
+        if not following:
+            break
+        handle = following
+    return handle
+
+
+def failed(status: RunStatus) -> Failure | None:
+    """Why it failed, if it says so itself."""
+    return failure_of(status.report) if status.state in (RunState.FAILED, RunState.LOST) else None
+
+
+def _goes_on(launcher: str, handle: str, tools: Tools) -> bool:
+    return tools.mending(launcher, handle) is not False
+
+
+def _launched(errand: Errand, repair: Repair, kept: Mapping[str, Any], tools: Tools) -> None:
+    """Its note, and its name on that of the run that it goes on from. `until` is when all of them must have ended."""
+    launcher, handle = str(kept["launcher"]), str(kept["handle"])
+    name, spec = run_note(launcher, handle), _spec(errand, repair)
+    before = known_run(launcher, errand.resume, tools) if errand.resume else {}
+    if not tools.shelf.get(name):
+        until = datetime.fromisoformat(str(kept["intended_at"])) + timedelta(seconds=spec.timeout_s)
+        note = {
+            "workload": spec.workload,
+            "verb": spec.verb,
+            "settings": dict(spec.settings),
+            "about": errand.about,
+            "model": errand.model,
+            "what": before.get("what", errand.what),
+            "limit": errand.limit,
+            "until": before.get("until", until.isoformat()),
+            "first": before.get("first", handle),
+            "restarts": int(before.get("restarts", -1)) + 1,
+            "key": repair.effect_key,
+        }
+        tools.shelf.put(name, note)
+    if before and before.get("resumed_as") != handle:
+        tools.shelf.put(run_note(launcher, errand.resume), {**before, "resumed_as": handle})
+
+
+_LONGEST_CHAIN = 50
+
+
 # --- following -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How far it is. `look`: an answer already (it runs, it failed); None: it succeeded, as `run` or `status` tells."""
+    """How far it is. `look`: an answer already (it runs, it failed); None: it succeeded, as `run` or `status` tells.
+    `ended` is that run on a launcher, and `settings` those of the newest one."""
 
     look: Look | None
     run: RunInfo | None = None
     status: RunStatus | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    ended: EndedRun | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 def follow(errand: Errand, repair: Repair, data: Mapping[str, Any], tools: Tools) -> Followed:
@@ -303,24 +380,80 @@ def _follow(errand: Errand, repair: Repair, data: Mapping[str, Any], tools: Tool
     launcher = tools.launchers.get(str(data.get("launcher", "")))
     if launcher is None:
         return Followed(Look(False, f"the launcher that {errand.what} was started with is not there any more"))
-    status = launcher.status(str(data["handle"]))
-    if status.state is RunState.PENDING:
+    own = str(data["handle"])
+    handle = newest(launcher.name, own, tools)
+    status = launcher.status(handle)
+    if status.state is RunState.PENDING and handle == own:
         tools.guard()
         launcher.start(_spec(errand, repair))  # whoever started it may have been stopped on the way
     tail = "\n".join(line[:LONGEST_LINE] for line in mask(status.tail).splitlines()[-SHOWN_LINES:])
-    minutes = (tools.clock.now() - (repair.applied_at or repair.intended_at)).total_seconds() / 60
+    ended = _ended(errand, launcher.name, handle, status, tail, tools)
+    until = _until(own, over=ended is not None or handle != own, launcher=launcher.name, tools=tools)
+    minutes = (until - (repair.applied_at or repair.intended_at)).total_seconds() / 60
     seen = {"tail": tail, "spent": {"gpu_minutes": round(max(minutes, 0.0), 2)}}
     if status.state not in ENDED:
         if _overdue(errand, repair, tools):
             tools.guard()
-            launcher.cancel(str(data["handle"]))
+            launcher.cancel(handle)
             return Followed(Look(False, _too_long(errand), data=seen), status=status)
         is_now = f"{errand.what} is {status.state}"
         return Followed(Look(None, is_now, progress=tail or f"{is_now[0].upper()}{is_now[1:]}."), status=status)
     if status.state is not RunState.SUCCEEDED:
         code = f" with exit code {status.exit_code}" if status.exit_code is not None else ""
-        return Followed(Look(False, f"{errand.what} {_ENDS[status.state]}{code}", data=seen), status=status)
-    return Followed(None, status=status, data=seen)
+        why = f"{errand.what} {_ENDS[status.state]}{code}"
+        failure = ended.failure if ended else None
+        if failure is not None:
+            why = f"{errand.what} failed, as it says itself ({failure.kind}): {failure.message or 'no more is told'}"
+            if _waits(errand, repair, failure, (launcher.name, handle), tools):
+                return Followed(Look(None, f"{why}; its run is being repaired", data=seen, run=ended), status=status)
+        return Followed(Look(False, why, data=seen, run=ended), status=status)
+    settings = known_run(launcher.name, handle, tools).get("settings", {})
+    return Followed(None, status=status, data=seen, ended=ended, settings=settings)
+
+
+def _ended(errand: Errand, launcher: str, handle: str, status: RunStatus, tail: str, tools: Tools) -> EndedRun | None:
+    """None: it goes on, was cancelled, or says nothing of why it failed."""
+    failure = failed(status)
+    if failure is None and status.state is not RunState.SUCCEEDED:
+        return None
+    note = known_run(launcher, handle, tools)
+    return EndedRun(
+        launcher=launcher,
+        handle=handle,
+        workload=errand.how.workload,
+        verb=errand.verb,
+        about=errand.about,
+        model=errand.model,
+        first=str(note.get("first", handle)),
+        restarts=int(note.get("restarts", 0)),
+        failure=masked(failure) if failure else None,
+        tail=tail,
+    )
+
+
+def masked(failure: Failure) -> Failure:
+    facts = {name: mask(value) if isinstance(value, str) else value for name, value in failure.facts.items()}
+    advice = {name: mask(value) for name, value in failure.advice.items()}
+    return replace(failure, message=mask(failure.message), facts=facts, advice=advice)
+
+
+def _until(handle: str, *, over: bool, launcher: str, tools: Tools) -> datetime:
+    """Now, or when this repair's own run was first seen to have ended: what goes on from it counts for another one."""
+    now = tools.clock.now()
+    note = known_run(launcher, handle, tools)
+    if not over or not note:
+        return now
+    if "ended_at" not in note:
+        tools.shelf.put(run_note(launcher, handle), {**note, "ended_at": now.isoformat()})
+        return now
+    return datetime.fromisoformat(str(note["ended_at"]))
+
+
+def _waits(errand: Errand, repair: Repair, failure: Failure, run: tuple[str, str], tools: Tools) -> bool:
+    """Whether another repair gets the run through. One that goes on from another run is that repair itself."""
+    if errand.resume or not failure.resumable or _overdue(errand, repair, tools):
+        return False
+    return _goes_on(*run, tools)
 
 
 _ENDS = {

@@ -8,6 +8,7 @@ from typing import Any
 from app.domain.finding import Remedy
 
 ISSUE = (Remedy("open_issue"),)
+OF_RUNS = "workload_"  # before a cause: what is done where a run on a launcher says that it failed for it
 
 
 def parse(text: str) -> Mapping[str, tuple[Remedy, ...]]:

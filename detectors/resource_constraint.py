@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.event import Observable, RunFinished
+from app.domain.event import Observable, RunFinished, WorkloadFailed, WorkloadSucceeded
 from app.domain.evidence import Alerts, Evidence, EvidenceBag, JobLogs, Samples
 from app.domain.finding import Clear, Finding, Severity, fingerprint
 from app.domain.fleet import Fleet
@@ -17,12 +17,15 @@ from detectors.claim import KEPT_DIGITS, Claim, claimed
 from detectors.diagnosis import diagnose
 from detectors.playbooks import ladder_of
 from detectors.resources import UNITS, Level, levels, short
+from detectors.runs import RUN_EVENTS, claimed_run
 from detectors.team import knowledge
 from detectors.trends import Outlook, clean, outlook, sustained
 
 HOUR_S = 3600.0
 
 _FILLS = ("gpu_memory", "host_memory", "disk", "shared_memory", "file_handles")
+_RUNS = {"cuda_oom": "cuda_oom", "host_oom": "host_oom", "disk_full": "disk_full"}
+"""What a run on a launcher says of its failure → the cause."""
 _WORDS = {
     "gpu_memory": "GPU memory",
     "host_memory": "memory",
@@ -66,13 +69,16 @@ class ResourceConstraint:
     """Claims what is above its threshold for several samples, and what will be full soon if it goes on as it does."""
 
     kind = "resource_constraint"
-    reacts_to = frozenset({"alerts", "samples", "schedule.tick", "workflow_run.failed"})
+    reacts_to = frozenset({"alerts", "samples", "schedule.tick", "workflow_run.failed", *RUN_EVENTS})
     needs: frozenset[type[Evidence]] = frozenset({Alerts, Fleet, JobLogs, Samples})
     Settings = Thresholds
 
     def detect(self, event: Observable, evidence: EvidenceBag) -> Iterator[Finding | Clear]:
         if isinstance(event, RunFinished):
             yield from claimed(self.kind, event, self._logged(evidence))
+            return
+        if isinstance(event, WorkloadFailed | WorkloadSucceeded):
+            yield from claimed_run(self.kind, event.run, _RUNS)
             return
         settings = Thresholds.model_validate(evidence.settings(self.kind))
         alerts, fleet, samples = evidence.get(Alerts), evidence.get(Fleet), evidence.get(Samples)

@@ -3,9 +3,13 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+import orjson
+
 from app.adapters import signals
-from app.domain.delivery import OBSERVATIONS, Delivery
-from app.domain.event import AnyEvent, Ignored, ModelObserved, Ticked
+from app.domain.delivery import OBSERVATIONS, RUNS, Delivery
+from app.domain.errors import Malformed
+from app.domain.event import AnyEvent, Ignored, ModelObserved, Ticked, WorkloadFailed, WorkloadSucceeded
+from app.domain.run import run_from_json
 from app.domain.tenant import Repository, Sender
 
 
@@ -25,6 +29,21 @@ def _observed(delivery: Delivery, repository: Repository) -> ModelObserved:
     return ModelObserved(repository=repository, sender=sender, model=delivery.action, window="")
 
 
+def _ended(delivery: Delivery, repository: Repository) -> WorkloadFailed | WorkloadSucceeded:
+    """How a run on a launcher ended. Raises Malformed."""
+    try:
+        told = orjson.loads(delivery.body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"not JSON: {str(error)[:200]}") from None
+    if not isinstance(told, dict):
+        raise Malformed("not a JSON object")
+    run = run_from_json(told)
+    sender = Sender(run.launcher, is_bot=True)
+    if run.failure is None:
+        return WorkloadSucceeded(repository=repository, sender=sender, run=run)
+    return WorkloadFailed(repository=repository, sender=sender, run=run)
+
+
 def _received(delivery: Delivery) -> datetime:
     return delivery.received_at or datetime.now(UTC)
 
@@ -32,6 +51,7 @@ def _received(delivery: Delivery) -> datetime:
 READERS: Mapping[str, Callable[[Delivery, Repository], AnyEvent | Ignored]] = {
     "schedule": _ticked,
     OBSERVATIONS: _observed,
+    RUNS: _ended,
     "alertmanager": signals.alertmanager,
     "samples": signals.samples,
     "cloudevents": signals.cloudevent,

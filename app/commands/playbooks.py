@@ -8,7 +8,7 @@ from typing import Any
 from app.domain.finding import Remedy
 from app.domain.policy import Mode, Policy, always_asks, mode_of
 from app.ports.plugins import Action
-from detectors.playbooks import ISSUE, PLAYBOOKS
+from detectors.playbooks import ISSUE, OF_RUNS, PLAYBOOKS
 from detectors.signatures import SIGNATURES
 
 
@@ -27,7 +27,13 @@ def causes() -> dict[str, str]:
     titles: dict[str, str] = {}
     for signature in sorted(SIGNATURES, key=lambda signature: signature.name.startswith("hint_")):
         titles.setdefault(signature.kind, signature.title)
+    titles |= {kind: _of_run(kind, titles) for kind in PLAYBOOKS if kind.startswith(OF_RUNS)}
     return {**{kind: kind.replace("_", " ").capitalize() for kind in PLAYBOOKS}, **titles}
+
+
+def _of_run(kind: str, titles: Mapping[str, str]) -> str:
+    title = titles.get(kind.removeprefix(OF_RUNS), "")
+    return f"A run on a launcher: {title[:1].lower()}{title[1:]}"
 
 
 def playbook(cause: str, policy: Policy) -> Told:
@@ -63,4 +69,4 @@ def rungs(told: Told, policy: Policy, detector: str, actions: Mapping[str, Actio
 
 def detector_of(cause: str) -> str:
     """Which detector names that cause, if a log can show it; else ""."""
-    return next((signature.detector for signature in SIGNATURES if signature.kind == cause), "")
+    return next((signature.detector for signature in SIGNATURES if signature.kind == cause.removeprefix(OF_RUNS)), "")

@@ -38,6 +38,7 @@ def finding_to_json(finding: Finding) -> Json:
         "job": finding.job,
         "jobs": list(finding.jobs),
         "actionable": finding.actionable,
+        "playbook": finding.playbook,
     }
 
 
@@ -59,6 +60,7 @@ def finding_from_json(data: Mapping[str, Any]) -> Finding:
         job=data.get("job", ""),
         jobs=tuple(data.get("jobs", ())),
         actionable=data.get("actionable", True),
+        playbook=data.get("playbook", ""),
     )
 
 

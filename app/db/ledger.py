@@ -39,6 +39,7 @@ from app.db.rows import (
     incident_of,
     incident_values,
     mailbox_of,
+    packed,
     repair_of,
     repair_values,
     repository_of,
@@ -105,6 +106,18 @@ class SqlLedger:
         self._let_go(Work.DELIVERY, _finish_delivery(), finished)
         if state is DeliveryState.IGNORED:
             self._drop_ignored(DeliveryRow.id == delivery_id)
+
+    def keep(self, delivery: Delivery) -> None:
+        told = {name: getattr(delivery, name) for name in ("guid", "source", "event", "action", "repository")}
+        homes = {name: getattr(delivery, name) for name in ("installation_id", "repository_id")}
+        mailbox = mailbox_of(delivery.installation_id, delivery.repository_id, delivery.source)
+        add = insert(self._connection, DeliveryRow).values(
+            **told, **homes, mailbox=mailbox, headers=dict(delivery.headers), body=packed(delivery.body)
+        )
+        add = add.values(received_at=db_now(), state=DeliveryState.READY.value, due_at=db_now())
+        row_id = self._connection.scalar(add.on_conflict_do_nothing().returning(DeliveryRow.id))
+        if row_id is not None:
+            self.ring_after_commit(Work.DELIVERY, row_id)
 
     def _drop_ignored(self, *which: ColumnElement[bool]) -> None:
         """Rows of a model's data are not kept where nothing will be made of them."""

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 GITHUB = "github"  # the sources of deliveries that are told apart by more than what reads them
 OBSERVATIONS = "observations"
+RUNS = "runs"  # that repairs have started on a launcher; the bot makes them itself
 
 
 class DeliveryState(StrEnum):

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 from app.domain.outcome import FAILED
+from app.domain.run import EndedRun
 from app.domain.signal import Alert, Series
 from app.domain.tenant import Repository, Sender
 
@@ -173,6 +174,22 @@ class ModelObserved(_OnDefaultBranch):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadFailed(_OnDefaultBranch):
+    """A run that a repair has started on a launcher failed, and says why."""
+
+    kind: ClassVar[str] = "workload.failed"
+    run: EndedRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSucceeded(_OnDefaultBranch):
+    """A run that a repair has started on a launcher came to its end."""
+
+    kind: ClassVar[str] = "workload.succeeded"
+    run: EndedRun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked(_OnDefaultBranch):
     """The schedule: time to look at what sends no events."""
 
@@ -201,7 +218,17 @@ class Ignored:
     reason: str
 
 
-Observable = RunFinished | Pushed | SecurityAlertChanged | AlertsReported | SamplesReported | ModelObserved | Ticked
+Observable = (
+    RunFinished
+    | Pushed
+    | SecurityAlertChanged
+    | AlertsReported
+    | SamplesReported
+    | ModelObserved
+    | WorkloadFailed
+    | WorkloadSucceeded
+    | Ticked
+)
 """The events that detectors look at."""
 
 AnyEvent = Observable | ButtonPressed | CommandGiven | PullClosed | InstallationChanged

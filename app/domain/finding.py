@@ -44,7 +44,8 @@ class Finding:
     `fingerprint` is equal for the same cause in the same place across runs and machines; `confidence` is 0…1;
     `ladder` holds the remedies from the gentlest to the last resort, empty when nothing may be changed; `job` is the
     one whose log is shown, `jobs` are all of the run that failed for this cause. Not `actionable`: not sure enough, for
-    causes of this kind, to be repaired without a person.
+    causes of this kind, to be repaired without a person. `playbook` is the name under which heal.yml may say another
+    ladder, "" where that is the kind.
     """
 
     detector: str
@@ -60,6 +61,7 @@ class Finding:
     job: str = ""
     jobs: tuple[str, ...] = ()
     actionable: bool = True
+    playbook: str = ""
 
     @property
     def failed_jobs(self) -> tuple[str, ...]:

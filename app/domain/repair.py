@@ -9,6 +9,7 @@ from typing import Any
 from app.domain.changes import split, unified
 from app.domain.finding import Remedy
 from app.domain.outcome import Outcome
+from app.domain.run import EndedRun
 
 
 class RepairState(StrEnum):
@@ -115,13 +116,15 @@ class Plan:
 @dataclass(frozen=True, slots=True)
 class Look:
     """What an action saw when it looked whether its repair worked. `proven` None: no answer yet; `progress` is what a
-    person who waits would like to read; `data` is kept with the proof, and shown."""
+    person who waits would like to read; `data` is kept with the proof, and shown. `run`, on a launcher, has ended: that
+    is kept as a delivery of its own."""
 
     proven: bool | None
     reason: str
     url: str = ""
     progress: str = ""
     data: Mapping[str, Any] = field(default_factory=dict)
+    run: EndedRun | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from app.domain.event import (
     RunFinished,
     SamplesReported,
     Ticked,
+    WorkloadFailed,
 )
 from app.domain.finding import Clear, Finding, Remedy
 from app.domain.incident import FIX_BRANCHES, Incident, Signal, State, allows
@@ -40,6 +41,7 @@ from app.healing.hold import Hold
 from app.healing.interpret import interpret
 from app.healing.kit import Kit
 from app.healing.lift import lift
+from app.healing.mending import note_of
 from app.healing.observe import take_in
 from app.healing.onboarding import config_check, onboarding
 from app.healing.reconsider import reconsider
@@ -159,6 +161,7 @@ def observed(kit: Kit, hold: Hold, *events: Observable, configured: Configured |
     if not any(event.kind in detector.reacts_to for detector in kit.detectors.values()):
         with kit.store.begin(hold.lease) as ledger:
             spread(ledger, event)
+            looked_at(ledger, event, ())
             return _finish(ledger, hold, note)
     forge = kit.app.forge(event.repository)
     configured = configured or configuration(kit, forge)
@@ -177,8 +180,8 @@ def observed(kit: Kit, hold: Hold, *events: Observable, configured: Configured |
     with kit.store.begin(hold.lease) as ledger:
         spread(ledger, event)
         for each, found, clear in looks:
-            for finding in found:
-                take_up(ledger, hold, each, finding, configured, outdated)
+            taken = [take_up(ledger, hold, each, finding, configured, outdated) for finding in found]
+            looked_at(ledger, each, taken)
             for well in clear:
                 recover(ledger, each, well)
         _finish(ledger, hold, note)
@@ -196,6 +199,13 @@ def spread(ledger: Ledger, event: Observable) -> None:
         ledger.want_effect(config_check(event.repository.id, event.head_sha))
 
 
+def looked_at(ledger: Ledger, event: Observable, incidents: Sequence[int]) -> None:
+    """Who has started a run that failed may know whether it is being repaired (healing.mending)."""
+    if isinstance(event, WorkloadFailed):
+        name = note_of(event.run.launcher, event.run.handle)
+        ledger.shelve(event.repository.id, name, {"incidents": list(incidents)})
+
+
 def recover(ledger: Ledger, event: Observable, clear: Clear) -> None:
     """What this detector had found there is over, by its own look. A run's failures recover by a green run instead."""
     for incident in ledger.incidents_at(event.repository.id, branch=event.place.branch):
@@ -209,9 +219,11 @@ def recover(ledger: Ledger, event: Observable, clear: Clear) -> None:
 
 def take_up(
     ledger: Ledger, hold: Hold, event: Observable, finding: Finding, configured: Configured, outdated: str
-) -> None:
-    """One finding: into its incident, and on to a decision if one is due. The team's playbook goes before the usual."""
-    finding = replace(finding, ladder=configured.policy.playbooks.get(finding.kind, finding.ladder))
+) -> int:
+    """One finding: into its incident, whose number is returned, and on to a decision if one is due. The team's playbook
+    goes before the usual."""
+    playbook = finding.playbook or finding.kind
+    finding = replace(finding, ladder=configured.policy.playbooks.get(playbook, finding.ladder))
     incident, relapse = record(ledger, event, finding, hold.lease.row_id, outdated)
     if relapse:
         revert(ledger, incident, event.place, configured.policy)
@@ -221,6 +233,7 @@ def take_up(
         next_rung(ledger, incident, configured.policy, stale=outdated, from_fork=event.place.from_fork)
     else:
         tell(ledger, incident)
+    return incident.id
 
 
 def revert(ledger: Ledger, incident: Incident, place: Place, policy: Policy) -> None:

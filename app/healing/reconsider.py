@@ -1,8 +1,6 @@
 """Decide again on what only a limit has stopped, when the limit has let go."""
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from app.domain.incident import Signal, State
 from app.domain.policy import Policy
@@ -34,11 +32,13 @@ def reconsider(kit: Kit, forge: Forge, repository_id: int, policy: Policy) -> No
 
 def lets_go(record: Record, now: datetime) -> bool:
     """Every rule that stopped the last decision has said until when, and that has passed."""
+    until = held_until(record)
+    return until is not None and until <= now
+
+
+def held_until(record: Record) -> datetime | None:
+    """When the last of the rules lets go that stopped the last decision. None: one of them does not, or none did."""
     decided = [entry for entry in record.timeline if entry.kind == "decided"]
     stopped = [check for check in decided[-1].data.get("trace", ()) if not check["passed"]] if decided else []
-    return bool(stopped) and all(_past(check, now) for check in stopped)
-
-
-def _past(check: Mapping[str, Any], now: datetime) -> bool:
-    until = check.get("resets_at")
-    return isinstance(until, str) and datetime.fromisoformat(until) <= now
+    times = [datetime.fromisoformat(until) for check in stopped if isinstance(until := check.get("resets_at"), str)]
+    return max(times) if times and len(times) == len(stopped) else None

@@ -13,6 +13,7 @@ from app.domain.repair import Plan, Repair
 from app.healing import texts
 from app.healing.hold import Hold
 from app.healing.kit import Kit
+from app.healing.mending import mending
 from app.ports.forge import Forge
 from app.ports.plugins import Tools
 from app.ports.store import Store
@@ -46,6 +47,7 @@ def tools_for(kit: Kit, hold: Hold, forge: Forge, incident: Incident, policy: Po
         repairs=record.repairs,
         again_at=max(again, default=None),
         others=others,
+        mending=partial(mending, kit, incident.repository_id),
         registry=kit.registry.only(incident.repository),
         launchers=kit.launchers,
         notifier=kit.notifier,

@@ -1,17 +1,20 @@
 """Ask the world whether the repair worked. Events only say when to look; GitHub's state is the answer."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from app.domain.budget import amounts
+from app.domain.delivery import RUNS, Delivery
 from app.domain.evidence import Job
 from app.domain.incident import Incident, Signal, State, allows, step
 from app.domain.knowledge import rung_of
 from app.domain.outcome import FAILED
 from app.domain.policy import Policy, may_be_bolder, mode_of
 from app.domain.repair import Look, Proof, Repair, RepairState
+from app.domain.run import EndedRun, run_to_json
 from app.healing.decide import climb, go_on, plan_repair, tell, want_news
 from app.healing.gather import configuration
 from app.healing.hold import Hold
@@ -47,6 +50,10 @@ def look(kit: Kit, hold: Hold, forge: Forge, incident: Incident, current: Repair
     with kit.store.begin(hold.lease) as ledger:
         incident = ledger.incident(current.incident_id)
         now = ledger.now()
+        if answer.own and answer.own.run:
+            ledger.keep(delivery_of(answer.own.run, incident))
+            if answer.own.run.failure:
+                settle_costs(ledger, current, answer.own.data)
         if answer.proven:
             return proven(ledger, incident, current, answer, policy)
         overdue = current.proof_deadline is not None and now >= current.proof_deadline
@@ -112,6 +119,20 @@ def suggest(ledger: Ledger, incident: Incident, current: Repair, policy: Policy)
     if track and may_be_bolder(policy, mode, track):
         told = {"action": current.remedy.action, "at_least": round(track.at_least(), 2), "proven": track.successes}
         ledger.note(incident.id, "suggested", told)
+
+
+def delivery_of(run: EndedRun, incident: Incident) -> Delivery:
+    """What a run said at its end, named for the run: of all who see it the first one keeps it."""
+    return Delivery(
+        guid=f"run-{run.launcher}-{run.handle}",
+        source=RUNS,
+        event="run",
+        action="failed" if run.failure else "succeeded",
+        body=json.dumps(run_to_json(run)).encode(),
+        installation_id=incident.installation_id,
+        repository_id=incident.repository_id,
+        repository=incident.repository,
+    )
 
 
 def url_of(answer: Observation) -> str:

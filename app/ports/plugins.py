@@ -57,7 +57,9 @@ class Tools:
     mark that makes our own comments and issues recognisable. `guard` raises LeaseLost when the right to act has run
     out: call it right before each write. `ours` are the commits that earlier repairs of this incident made, `repairs`
     all of them, oldest first; `again_at` is when this cause was found last since this repair was applied (None: not).
-    `others` are what else was found in the same run. Without a `workflow_check` no workflow file is changed.
+    `others` are what else was found in the same run. `mending` says whether a run of a launcher (its name, the handle)
+    that failed is being repaired: None as long as nobody has looked at it. Without a `workflow_check` no workflow file
+    is changed.
     """
 
     forge: Forge
@@ -74,6 +76,7 @@ class Tools:
     repairs: tuple[Repair, ...] = ()
     again_at: datetime | None = None
     others: tuple[Finding, ...] = ()
+    mending: Callable[[str, str], bool | None] = lambda _, __: False
     workflow_check: WorkflowCheck | None = None
     registry: Registry = field(default_factory=NoRegistry)
     launchers: Mapping[str, Launcher] = field(default_factory=dict)

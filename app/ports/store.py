@@ -74,6 +74,8 @@ class Ledger(Protocol):
         """What was taken in is not kept as it came; `headers` says what became of it."""
 
     def finish_delivery(self, delivery_id: int, state: DeliveryState, reason: str = "") -> None: ...
+    def keep(self, delivery: Delivery) -> None:
+        """One that the bot makes itself, once by (source, GUID), if this transaction comes to its end."""
 
     # tenants
     def remember_repository(self, repository: Repository) -> None:
