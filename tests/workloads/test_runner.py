@@ -24,7 +24,7 @@ def test_a_run_leaves_its_record_its_events_and_what_the_bot_reads(workloads: Ru
         "energy": {"unavailable": "no GPU"},
     }
     assert ran.record["outcome"] == ran.report["outcome"] == "succeeded"
-    assert [told["event"] for told in ran.events] == ["began", "resumed", "metric", "progress", "metric", "progress"]
+    assert [told["event"] for told in ran.events] == ["began", "data", "resumed", "metric", "progress", "metric", "progress"]
     assert {"code_sha", "sources_sha256", "libraries", "machine"} <= ran.record["environment"].keys()
     assert "steps" in ran.said
     assert "no GPU" in ran.said

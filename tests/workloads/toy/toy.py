@@ -17,6 +17,7 @@ class Config:
     loud: bool = setting(False, "whether it talks")
     size: str = setting("small", "how large it is", choices=("small", "large"))
     film: str = setting("", "what it looks at", positional=True)
+    register_as: str = setting("", "name in the registry")
 
 
 class Toy:
@@ -32,12 +33,17 @@ class Toy:
         if verb == "benchmark":
             return Report(samples=(Samples("latency", "ms", "lower", (1.0, 2.0, 3.0, 4.0, 5.0)),))
         (run.out / "weights").write_text("7")
+        (run.out / "model").mkdir(exist_ok=True)
+        (run.out / "model" / "weights").write_text("7")
+        (run.out / "rows.csv").write_text("id,label,prediction\n1,0,0.5\n")
+        artefacts = {"weights": "weights", "model": "model", "evaluation": "rows.csv"}
         metrics = {"steps": Measured(config.steps, ""), "energy": Unavailable("no GPU")}
-        return Report(metrics=metrics, artefacts={"weights": "weights"}, notes=("well done",))
+        return Report(metrics=metrics, artefacts=artefacts, notes=("well done",))
 
     def well(self, config, run):
         if config.loud:
             print("a library talks")
+        run.event("data", sha256="5" * 64)
         run.event("resumed", folder=str(run.resume), film=config.film)
         for step in range(config.steps):
             run.check()
