@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import oaconvolve
 
+from workloads.contract import Failure, RunFailed
+
 RATE, FPS, SIZE = 16_000, 25, 48
 SAMPLES_A_FRAME = RATE // FPS
 
@@ -85,11 +87,21 @@ class Mixing:
 
 @dataclass(frozen=True)
 class Mixer:
-    """A source of mixtures of `clips`. There have to be clips of at least as many voices as are mixed, or, of one
-    voice, as many clips."""
+    """A source of mixtures of `clips`: at least as many as are mixed, and of one voice, where one is mixed with itself.
+    Raises RunFailed where there are fewer."""
 
     clips: Sequence[Clip]
     mixing: Mixing
+
+    def __post_init__(self) -> None:
+        if len(self.clips) < self.mixing.speakers:
+            what = f"{self.mixing.speakers} voices cannot be mixed of {len(self.clips)} clip(s): add some, or mix fewer"
+            raise RunFailed(Failure.DATA_MISSING, what)
+        if self.mixing.same_voice and not self._crowded:
+            what = (
+                f"no voice has {self.mixing.speakers} clips to be mixed with itself: set same_voice to 0, or add some"
+            )
+            raise RunFailed(Failure.DATA_MISSING, what)
 
     @cached_property
     def _by_voice(self) -> Mapping[str, Sequence[Clip]]:
@@ -129,12 +141,13 @@ class Mixer:
     def _cast(self, rng: np.random.Generator) -> list[Clip]:
         """As many clips as speakers: of different voices as far as there are, or of one."""
         how = self.mixing
-        if self._crowded and (rng.random() < how.same_voice or len(self._by_voice) < how.speakers):
+        voices = list(self._by_voice)
+        if rng.random() < how.same_voice:
             pool = self._by_voice[self._crowded[int(rng.integers(len(self._crowded)))]]
             return [pool[int(number)] for number in rng.choice(len(pool), how.speakers, replace=False)]
-        voices = list(self._by_voice)
-        chosen = rng.choice(len(voices), how.speakers, replace=len(voices) < how.speakers)
-        pools = [self._by_voice[voices[int(number)]] for number in chosen]
+        if len(voices) < how.speakers:
+            return [self.clips[int(number)] for number in rng.choice(len(self.clips), how.speakers, replace=False)]
+        pools = [self._by_voice[voices[int(number)]] for number in rng.choice(len(voices), how.speakers, replace=False)]
         return [pool[int(rng.integers(len(pool)))] for pool in pools]
 
     def _part(self, clip: Clip, rng: np.random.Generator) -> tuple[Floats, NDArray[np.uint8], Floats]:
@@ -167,6 +180,8 @@ class Mixer:
         else:
             made = coloured(len(mixture), kind, rng)
         level = rng.uniform(*self.mixing.noise_db)
+        if not made.any():  # the babble of people who pause
+            return made
         loud: Floats = made * np.float32(10 ** ((decibels(mixture, made) - level) / 20))
         return loud
 

@@ -21,6 +21,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from workloads.av_separation.mixing import FPS, RATE, SAMPLES_A_FRAME, SIZE, Floats
+from workloads.av_separation.recordings import Kept
 from workloads.av_separation.speech.render import Look, render
 from workloads.av_separation.speech.sentences import sentence
 from workloads.av_separation.speech.visemes import SHAPE, shapes
@@ -29,7 +30,6 @@ from workloads.contract import Failure, RunFailed
 
 MANIFEST, MOUTHS = "manifest.jsonl", "mouths.npy"
 _CLIP_S = 5.0  # sentences are joined until they are about so long
-_KEPT_BYTES = 1024**3  # of sound and pictures in memory, a corpus; what is beyond is read again each time
 _OPUS = 0.9  # soundfile's compression level, 0 the best to 1 the smallest: 31 kbit/s, 25 dB over what is lost
 
 # --- making ----------------------------------------------------------------------------------------------------------
@@ -133,20 +133,6 @@ def write_manifest(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 @dataclass
-class _Kept:
-    """What stays in memory, up to a number of bytes."""
-
-    most: int = _KEPT_BYTES
-    used: int = 0
-
-    def takes(self, size: int) -> bool:
-        if self.used + size > self.most:
-            return False
-        self.used += size
-        return True
-
-
-@dataclass
 class SpokenClip:
     """A clip of a corpus; sound and pictures are read when first asked for. Its face is the same each time."""
 
@@ -156,7 +142,7 @@ class SpokenClip:
     frames: int
     text: str
     shapes: NDArray[np.uint8] | None
-    kept: _Kept = field(repr=False)
+    kept: Kept = field(repr=False)
     _sound: NDArray[np.int16] | None = field(default=None, repr=False)
     _pictures: NDArray[np.uint8] | None = field(default=None, repr=False)
 
@@ -211,7 +197,7 @@ def clips(folder: Path, split: str) -> list[SpokenClip]:
         raise RunFailed(Failure.DATA_MALFORMED, f"{folder / MOUTHS} cannot be read ({error})") from error
     if mouths.ndim != 2 or mouths.shape[1] != len(SHAPE) or mouths.dtype != np.uint8:
         raise RunFailed(Failure.DATA_MALFORMED, f"{folder / MOUTHS} holds no shapes of mouths: make the corpus anew")
-    kept, found = _Kept(), []
+    kept, found = Kept(), []
     for number, row in enumerate(_rows(folder), 1):
         where = f"{folder / MANIFEST}, line {number}"
         try:
