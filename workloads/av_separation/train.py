@@ -1,0 +1,583 @@
+"""Training. Each step is batch x accumulate x processes mixtures, in an order that depends on the seed alone: neither
+on how a step is cut into batches nor on where the training was interrupted. On a CPU a resumed training ends with the
+same weights, bit for bit, as one that was not interrupted.
+
+A learning rate that follows `minutes` follows the clock, so such a run is repeated in its order, not in its bits.
+"""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from workloads import checkpoint, ranks, seed
+from workloads.av_separation import data, losses, metrics
+from workloads.av_separation.config import Train
+from workloads.av_separation.data import Example, Source
+from workloads.av_separation.drift import Observations
+from workloads.av_separation.model import Separator, build, parameters, save_weights
+from workloads.contract import Failure, Measured, Metric, Report, Run, RunFailed, Unavailable
+from workloads.failures import classify
+
+WEIGHTS = "model.safetensors"
+CHECKPOINTS = "checkpoints"
+MOST_BAD = 5
+"""So many steps in a row without a finite gradient end a run; half precision, whose scale is still sought, may take
+five times as many."""
+SLOWER = 4.0
+"""After a NaN the learning rate is divided by this."""
+STAGES = ((1 / 3, 0.5), (2 / 3, 0.75))
+"""A curriculum: until this part of `steps`, mixtures of this part of their length and range of levels, dry."""
+
+Open = Callable[..., Source]
+Ended = Failure | None
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """mixture: (batch, samples); mouths: (batch, speakers, frames, 48, 48); seen: (batch, speakers, frames);
+    clean: (batch, speakers, samples)."""
+
+    mixture: Tensor
+    mouths: Tensor
+    seen: Tensor
+    clean: Tensor
+
+    @classmethod
+    def of(cls, examples: list[Example]) -> "Batch":
+        names = ("mixture", "mouths", "seen", "clean")
+        return cls(*(torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in names))
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            *(part.to(device, non_blocking=True) for part in (self.mixture, self.mouths, self.seen, self.clean))
+        )
+
+    @property
+    def finite(self) -> bool:
+        return all(bool(torch.isfinite(part).all()) for part in (self.mixture, self.mouths, self.clean))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a batch lies: the first step of it all, the examples before that, and this process among the others."""
+
+    step: int
+    examples: int
+    rank: int = 0
+    processes: int = 1
+
+
+class Order(Sampler[list[tuple[int, int]]]):
+    """For each forward pass from `place` on, the mixtures of this process: (stage, number of the example)."""
+
+    def __init__(self, config: Train, place: Place) -> None:
+        self._config, self._place = config, place
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        config, place = self._config, self._place
+        first = place.examples
+        for step in range(place.step, config.steps):
+            at = stage(config, step)
+            for number in range(config.accumulate):
+                start = first + (number * place.processes + place.rank) * config.batch
+                yield [(at, start + each) for each in range(config.batch)]
+            first += global_batch(config)
+
+
+class Mixtures(Dataset[Example]):
+    """The sources of all stages of the curriculum; the last is the whole task."""
+
+    def __init__(self, config: Train, open_source: Open) -> None:
+        stages = STAGES if config.curriculum else ()
+        self._sources = [_source(easier(config, part), open_source, "train") for _, part in stages]
+        self._sources.append(_source(config, open_source, "train"))
+
+    def __getitem__(self, at: tuple[int, int]) -> Example:
+        return self._sources[at[0]].example(at[1])
+
+
+def global_batch(config: Train) -> int:
+    return config.batch * config.accumulate * config.processes
+
+
+def stage(config: Train, step: int) -> int:
+    """Which of the curriculum's sources the step draws from."""
+    return sum(step >= until * config.steps for until, _ in STAGES) if config.curriculum else 0
+
+
+def easier(config: Train, part: float) -> Train:
+    """Shorter, with levels nearer to each other, dry and without noise."""
+    shorter = max(0.32, round(config.seconds * part / 0.32) * 0.32)
+    middle = (config.snr_low + config.snr_high) / 2
+    near = (config.snr_high - config.snr_low) / 2 * part
+    return replace(config, seconds=shorter, snr_low=middle - near, snr_high=middle + near, noise=0.0, reverb=0.0)
+
+
+def _source(config: Train, open_source: Open, split: str) -> Source:
+    training = split == "train"
+    return open_source(
+        config.data if training else config.valid or config.data,
+        split=split,
+        seconds=config.seconds,
+        speakers=config.speakers,
+        seed=config.seed if training else 0,
+        snr_db=(config.snr_low, config.snr_high),
+        noise=config.noise,
+        reverb=config.reverb,
+        same_voice=config.same_voice,
+        missing=config.lips_missing if training else 0.0,
+    )
+
+
+# --- one process ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a training is, beside its weights. Kept in each checkpoint."""
+
+    step: int = 0
+    examples: int = 0
+    elapsed_s: float = 0.0
+    best_db: float | None = None
+    best_step: int = -1
+    stale: int = 0  # validations since the best
+    bad: int = 0  # steps in a row without a finite gradient
+    skipped: int = 0
+    loss_db: float | None = None  # smoothed
+
+
+def learning_rate(config: Train, step: int, elapsed_s: float) -> float:
+    """Up linearly over `warmup` steps; then down along a cosine to 1 % at the last step, or the last minute."""
+    part = step / config.steps
+    if config.minutes:
+        part = max(part, elapsed_s / (60 * config.minutes))
+    rising = min(1.0, (step + 1) / config.warmup) if config.warmup else 1.0
+    falling = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))) if config.schedule == "cosine" else 1.0
+    return config.learning_rate * rising * falling
+
+
+class Trainer:
+    """The training of one process. All processes step alike; the first one alone validates, keeps and tells."""
+
+    def __init__(self, config: Train, run: Run, open_source: Open, make: Callable[[str], Separator]) -> None:
+        self.config, self.run = config, run
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.accelerator = _accelerator(config)
+        self.first = self.accelerator.is_main_process
+        self.progress = Progress()
+        self.observed = Observations("reference")
+        seed.everything(config.seed)
+        self.mixtures = Mixtures(config, open_source)
+        self.valid = _source(config, open_source, "valid") if self.first and config.validate_every else None
+        self.model = make(config.preset)
+        self.model.train()
+        optimizer = torch.optim.AdamW(_groups(self.model, config.weight_decay), lr=config.learning_rate, fused=True)
+        self.net, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        self._kept: int | None = None
+
+    # the steps
+
+    def train(self) -> Ended:
+        """Until the last step, the last minute, or no gain any more. Why it was stopped early from outside, if it was:
+        then a checkpoint has been kept."""
+        now = time.process_time if self.config.clock == "cpu" else time.monotonic
+        began = now() - self.progress.elapsed_s
+        for batches in self._steps():
+            self.progress.elapsed_s = now() - began
+            stopped = self._agree(self._told_to_end())
+            if stopped is not None:
+                self.keep()
+                return stopped
+            if self._over():
+                break
+            self._step(batches)
+            self._after_step()
+        if self.config.validate_every and self.progress.step % self.config.validate_every:
+            self.validate()
+        self.keep()
+        return None
+
+    def _steps(self) -> Iterator[Iterator[Batch]]:
+        """Each step's batches. They are mixed as they are asked for, or ahead of time by processes of their own."""
+        config, progress = self.config, self.progress
+        place = Place(progress.step, progress.examples, self.accelerator.process_index, self.accelerator.num_processes)
+        loader = DataLoader(
+            self.mixtures,
+            batch_sampler=Order(config, place),
+            num_workers=_loaders(config, self.accelerator.device),
+            collate_fn=Batch.of,
+            pin_memory=False,
+            # A generator of its own: the one of the training shall not depend on how often it was resumed.
+            generator=torch.Generator().manual_seed(config.seed),
+        )
+        batches = iter(loader)
+        for _ in range(progress.step, config.steps):
+            yield (next(batches) for _ in range(config.accumulate))
+
+    def _over(self) -> bool:
+        config, progress = self.config, self.progress
+        late = self._agree_on(bool(config.minutes) and progress.elapsed_s >= 60 * config.minutes)
+        return late or self._agree_on(bool(config.patience) and progress.stale >= config.patience)
+
+    def _step(self, batches: Iterator[Batch]) -> None:
+        config, progress = self.config, self.progress
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, progress.step, progress.elapsed_s)
+        self.optimizer.zero_grad(set_to_none=True)
+        total, finite = 0.0, True
+        for number in range(config.accumulate):
+            batch = next(batches)
+            if self.first:
+                self.observed.add(batch.mixture.numpy(), batch.seen.numpy(), batch.clean.numpy())
+            last = number == config.accumulate - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.net):
+                loss = self._loss(batch.to(self.accelerator.device))
+                self.accelerator.backward(loss)
+            total += float(loss.detach()) / config.accumulate
+            if not math.isfinite(total) and finite:
+                finite = False
+                if not batch.finite:
+                    raise RunFailed(
+                        Failure.DATA_MALFORMED,
+                        f"a mixture of step {progress.step} holds NaN or infinite samples: look at the data",
+                        facts={"step": progress.step, "first_example": progress.examples},
+                    )
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip or math.inf))
+        scaler = self.accelerator.scaler
+        if math.isfinite(norm):
+            progress.bad = 0
+            smooth = 0.98 if progress.loss_db is not None else 0.0
+            progress.loss_db = smooth * (progress.loss_db or 0.0) + (1 - smooth) * total
+        else:
+            progress.bad += 1
+            progress.skipped += 1
+            self._too_bad(norm, total, MOST_BAD * (5 if scaler is not None else 1))
+        if math.isfinite(norm) or scaler is not None:  # the scaler leaves the step out itself, and scales less
+            self.optimizer.step()
+        progress.step += 1
+        progress.examples += global_batch(config)
+        if self.first:
+            told = {"loss_db": total} if math.isfinite(total) else {}
+            self.run.progress(progress.step, config.steps, "steps", **told)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        with self.accelerator.autocast():
+            estimates = self.net(batch.mixture, batch.mouths, batch.seen)
+        # Of voices whose lips are never seen nobody can say which is which.
+        free = batch.seen.amax(-1) <= 0 if self.config.mode == "target" else torch.ones(batch.seen.shape[:2])
+        return losses.partly_free_loss(estimates, batch.clean, batch.mixture, free > 0)
+
+    def _too_bad(self, norm: float, loss: float, most: int) -> None:
+        progress = self.progress
+        if self.first:
+            self.run.event("step_skipped", step=progress.step, loss=str(loss), gradient=str(norm), row=progress.bad)
+        if progress.bad < most:
+            return
+        slower = self.config.learning_rate / SLOWER
+        raise RunFailed(
+            Failure.NAN_LOSS,
+            f"{progress.bad} steps in a row had no finite gradient (loss {loss}, step {progress.step}): "
+            f"go on from the last checkpoint with a learning rate of {slower:g}",
+            advice={"learning_rate": slower},
+            facts={"step": progress.step, "learning_rate": self.config.learning_rate, "skipped": progress.skipped},
+        )
+
+    def _after_step(self) -> None:
+        config, step = self.config, self.progress.step
+        if self.first and step % 20 == 0 and self.progress.loss_db is not None:
+            self.run.metric("train_loss_db", self.progress.loss_db, step, "dB")
+            self.run.metric("learning_rate", float(self.optimizer.param_groups[0]["lr"]), step)
+        better = bool(config.validate_every) and step % config.validate_every == 0 and self.validate()
+        if better or step % config.checkpoint_every == 0:
+            self.keep()
+
+    # agreeing with the other processes
+
+    def _told_to_end(self) -> Ended:
+        if not self.first:
+            return None
+        try:
+            self.run.check()
+        except RunFailed as failed:
+            return failed.kind
+        return None
+
+    def _agree(self, ended: Ended) -> Ended:
+        """What the first process has heard, in all of them."""
+        kinds = list(Failure)
+        number = self._from_first(0 if ended is None else 1 + kinds.index(ended))
+        return kinds[number - 1] if number else None
+
+    def _agree_on(self, so: bool) -> bool:
+        return bool(self._from_first(int(so)))
+
+    def _from_first(self, number: int) -> int:
+        if self.accelerator.num_processes == 1:
+            return number
+        told = torch.tensor([number], device=self.accelerator.device)
+        torch.distributed.broadcast(told, 0)
+        return int(told)
+
+    # validation
+
+    def validate(self) -> bool:
+        """SI-SNRi on the same mixtures each time. True: better than ever."""
+        if self.valid is None:
+            return False
+        progress = self.progress
+        self.model.eval()
+        found: list[float] = []
+        with torch.no_grad(), self.accelerator.autocast():
+            for index in range(self.config.valid_mixtures):
+                example = self.valid.example(index)
+                batch = Batch.of([example]).to(self.accelerator.device)
+                estimates = self.model(batch.mixture, batch.mouths, batch.seen)[0].float().cpu().numpy()
+                found += improvements(example, estimates, free=self.config.mode == "pit")
+        self.model.train()
+        if not found:
+            raise RunFailed(Failure.DATA_MALFORMED, "no mixture for the validation has a voice that can be measured")
+        value = float(np.mean(found))
+        self.run.metric("valid_si_snri_db", value, progress.step, "dB")
+        better = math.isfinite(value) and (progress.best_db is None or value > progress.best_db)
+        if better:
+            progress.best_db, progress.best_step, progress.stale = value, progress.step, 0
+        else:
+            progress.stale += 1
+        return better
+
+    # checkpoints
+
+    def keep(self) -> None:
+        progress = self.progress
+        if not self.first or self._kept == progress.step:
+            return
+        optimizer, of_optimizer = checkpoint.optimizer_tensors(self.optimizer.optimizer)
+        chance, of_chance = checkpoint.rng_state()
+        scaler = self.accelerator.scaler
+        state = {
+            "progress": asdict(progress),
+            "best": progress.best_step == progress.step,
+            "preset": self.config.preset,
+            "optimizer": of_optimizer,
+            "rng": of_chance,
+            "scaler": None if scaler is None else scaler.state_dict(),
+        }
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()} | optimizer | chance
+        path = checkpoint.save(
+            self.run.out / CHECKPOINTS, progress.step, tensors=tensors, state=state, keep=self.config.keep
+        )
+        self._kept = progress.step
+        self.run.event("checkpoint", step=progress.step, path=path.relative_to(self.run.out).as_posix())
+
+    def resume(self, earlier: Path) -> None:
+        """Go on from the newest whole checkpoint below `earlier`, the folder of a run; else from the start."""
+        folder = earlier / CHECKPOINTS
+        found = checkpoint.latest(folder, self._passed_over)
+        if found is None:
+            self._event("nothing_to_resume", folder=str(folder))
+            return
+        tensors, state = checkpoint.load(found)
+        if state.get("preset") != self.config.preset:
+            raise RunFailed(
+                Failure.BAD_SETTING,
+                f"the run to go on with is of the preset {state.get('preset')}, not {self.config.preset}",
+            )
+        weights = {name.removeprefix("model."): of for name, of in tensors.items() if name.startswith("model.")}
+        try:
+            self.model.load_state_dict(weights)
+            self.progress = Progress(**state["progress"])
+            if self.accelerator.scaler is not None and state["scaler"] is not None:
+                self.accelerator.scaler.load_state_dict(state["scaler"])
+            checkpoint.restore_optimizer(self.optimizer.optimizer, tensors, state["optimizer"])
+            checkpoint.restore_rng(tensors, state["rng"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise RunFailed(
+                Failure.CHECKPOINT_CORRUPT, f"{found.name} is whole, but not of this training: {error!r:.300}"
+            ) from error
+        self.progress.bad = 0
+        self._event("resumed", step=self.progress.step, checkpoint=str(found))
+        if self.first and folder.resolve() != (self.run.out / CHECKPOINTS).resolve():
+            self._bring_best(folder)
+
+    def _bring_best(self, folder: Path) -> None:
+        """The best weights so far belong to the run that goes on."""
+        best = folder / f"step-{self.progress.best_step:09d}"
+        if self.progress.best_step >= 0 and best.is_dir():
+            tensors, state = checkpoint.load(best)
+            checkpoint.save(self.run.out / CHECKPOINTS, self.progress.best_step, tensors=tensors, state=state)
+
+    def _passed_over(self, path: Path, why: str) -> None:
+        self._event("checkpoint_passed_over", path=str(path), why=why)
+
+    def _event(self, name: str, **fields: Any) -> None:
+        if self.first:
+            self.run.event(name, **fields)
+
+    def best_weights(self) -> tuple[Separator, int]:
+        """The model with the weights that did best in validation, or else the last; and their step."""
+        best = self.run.out / CHECKPOINTS / f"step-{self.progress.best_step:09d}"
+        if self.progress.best_step < 0 or not best.is_dir():
+            return self.model, self.progress.step
+        tensors, _ = checkpoint.load(best)
+        self.model.load_state_dict(
+            {name.removeprefix("model."): of for name, of in tensors.items() if name.startswith("model.")}
+        )
+        return self.model, self.progress.best_step
+
+
+def improvements(example: Example, estimates: np.ndarray[Any, Any], *, free: bool) -> list[float]:
+    """SI-SNRi in dB of each voice that can be measured. `free`: in the order that fits best."""
+    order = metrics.best_order(estimates, example.clean) if free else range(len(estimates))
+    found = []
+    for voice, at in zip(example.clean, order, strict=True):
+        with contextlib.suppress(metrics.Undefined):
+            found.append(metrics.improvement(metrics.si_snr, estimates[at], voice, example.mixture))
+    return found
+
+
+def _accelerator(config: Train) -> Accelerator:
+    there = torch.cuda.is_available()
+    if config.device == "cuda" and not there:
+        raise RunFailed(Failure.BAD_SETTING, "device is cuda, and torch sees no GPU here: say auto or cpu")
+    cpu = config.device == "cpu" or not there
+    if cpu and config.precision == "fp16":
+        raise RunFailed(Failure.BAD_SETTING, "precision is fp16, which needs a GPU: say bf16 or fp32")
+    precision = {"fp32": "no"}.get(config.precision, config.precision)
+    return Accelerator(cpu=cpu, mixed_precision=precision, gradient_accumulation_steps=config.accumulate)
+
+
+def _loaders(config: Train, device: torch.device) -> int:
+    """A GPU is kept busy by several processes that mix; a CPU has its own work."""
+    if config.loaders >= 0:
+        return config.loaders
+    return min(8, max(1, (os.cpu_count() or 2) - 1)) if device.type == "cuda" else 0
+
+
+def _groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay is for matrices, not for biases and scales."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+# --- the run -------------------------------------------------------------------------------------------------------
+
+
+def run_train(
+    config: Train,
+    run: Run,
+    *,
+    open_source: Open = data.open_source,
+    make: Callable[[str], Separator] = build,
+) -> Report:
+    """Train, keep the best weights as `model.safetensors`, and say what came of it. Raises RunFailed."""
+    backend = "nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo"
+    given = (config, run.out, run.resume, open_source, make)
+    with ranks.together(config.processes, run.out / ".meeting", backend, _train_along, *given):
+        return _train(config, run, open_source, make)
+
+
+def _train(config: Train, run: Run, open_source: Open, make: Callable[[str], Separator]) -> Report:
+    try:
+        trainer = Trainer(config, run, open_source, make)
+        run.event("data", spec=config.data, sha256=data.fingerprint_of(config.data))
+        run.event("model", preset=config.preset, parameters=parameters(trainer.model))
+        if run.resume is not None:
+            trainer.resume(run.resume)
+        first = trainer.progress.step, trainer.progress.elapsed_s
+        ended = trainer.train()
+    except (RuntimeError, MemoryError, OSError) as error:
+        known = _advised(error, config)
+        if known is None:
+            raise
+        raise known from error
+    if ended is not None:
+        run.check()  # raises, in the words of whoever ended it
+        raise RunFailed(ended, "it was told to end")
+    return _report(trainer, *first)
+
+
+class Along:
+    """The run of a process that is not the first: it says nothing."""
+
+    def __init__(self, out: Path, resume: Path | None) -> None:
+        self.out, self.resume = out, resume
+
+    def event(self, name: str, /, **fields: Any) -> None: ...
+
+    def progress(self, done: float, total: float, unit: str, **figures: float) -> None: ...
+
+    def metric(self, name: str, value: float, step: int, unit: str = "") -> None: ...
+
+    def check(self) -> None: ...
+
+
+def _train_along(
+    config: Train, out: Path, resume: Path | None, open_source: Open, make: Callable[[str], Separator]
+) -> None:
+    try:
+        trainer = Trainer(config, Along(out, resume), open_source, make)
+        if resume is not None:
+            trainer.resume(resume)
+        trainer.train()
+    except (RuntimeError, MemoryError, OSError) as error:
+        known = _advised(error, config)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _advised(error: Exception, config: Train) -> RunFailed | None:
+    """What the failure is; where memory ran out, with the batch that fits. None: a bug."""
+    failed = classify(error)
+    if failed is None or failed.kind not in (Failure.CUDA_OOM, Failure.HOST_OOM):
+        return failed
+    smaller = next((each for each in range(config.batch // 2, 0, -1) if config.batch % each == 0), 0)
+    advice = {"batch": smaller, "accumulate": config.accumulate * config.batch // smaller} if smaller else {}
+    facts = {**failed.facts, "batch": config.batch, "accumulate": config.accumulate}
+    return RunFailed(failed.kind, str(failed), advice=advice, facts=facts)
+
+
+def _report(trainer: Trainer, first_step: int, first_s: float) -> Report:
+    config, progress, out = trainer.config, trainer.progress, trainer.run.out
+    model, step = trainer.best_weights()
+    save_weights(model, out / WEIGHTS, config.preset)
+    rows, drift = trainer.observed.write(out)
+    steps, spent = progress.step - first_step, progress.elapsed_s - first_s
+    found: dict[str, Metric] = {
+        "valid_si_snri_db": Unavailable("there was no validation")
+        if progress.best_db is None
+        else Measured(progress.best_db, "dB"),
+        "train_loss_db": Unavailable("no step was taken")
+        if progress.loss_db is None
+        else Measured(progress.loss_db, "dB"),
+        "steps": Measured(progress.step),
+        "skipped_steps": Measured(progress.skipped),
+        "trained_s": Measured(progress.elapsed_s, "s"),
+        "mixtures_per_s": Measured(steps * global_batch(config) / spent, "1/s")
+        if steps and spent
+        else Unavailable("no step was taken"),
+        "parameters": Measured(parameters(model)),
+    }
+    notes = [f"the weights are those of step {step}"]
+    if config.patience and progress.stale >= config.patience:
+        notes.append(f"it stopped early: {progress.stale} validations brought no gain")
+    return Report(metrics=found, artefacts={"weights": WEIGHTS, "observations": rows}, drift=drift, notes=tuple(notes))
