@@ -4,9 +4,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
@@ -142,7 +142,8 @@ class Mlflow(_Group):
 
 
 class Launcher(_Group):
-    """Where trainings and benchmarks run that are no workflow of the team: processes beside the workers."""
+    """Where trainings and benchmarks run that are no workflow of the team: processes beside the workers, and jobs of a
+    Ray cluster where one is named."""
 
     directory: Path = Field(Path("var/runs"), description="a directory of each run; all workers must share it")
     command: str = Field("", description="what runs a workload; empty: python -m workloads, with this interpreter")
@@ -150,6 +151,22 @@ class Launcher(_Group):
         (), description="variables that runs get of this process' environment, besides PATH, HOME and the like"
     )
     keep_days: float = Field(14.0, gt=0, description="how long the directory of a run that ended is kept")
+    at_once: int = Field(1, ge=0, le=64, description="processes that run at a time, others wait; 0: any number")
+    gpus: int = Field(1, ge=0, le=64, description="GPUs that a process is given, those with the most free memory")
+    memory_mib: int = Field(0, ge=0, description="memory that a run may take, on Ray reserved for it; 0: any")
+    ray_address: str = Field("", description="the dashboard of a Ray cluster, such as http://head:8265; empty: none")
+    ray_directory: Path | None = Field(None, description="where runs write on the cluster: shared by its nodes")
+    ray_command: str = Field("python -m workloads", description="what runs a workload there")
+    ray_cpus: float = Field(1.0, ge=0, description="CPUs that Ray reserves for a run")
+    ray_gpus: float = Field(0.0, ge=0, description="GPUs that Ray reserves for a run; parts of one are shared")
+    ray_token_file: Path | None = Field(None, description="a file with a bearer token for the cluster")
+    ray_timeout_s: float = Field(15.0, gt=0)
+
+    @model_validator(mode="after")
+    def _somewhere_to_write(self) -> Self:
+        if self.ray_address and not (self.ray_directory and self.ray_directory.is_absolute()):
+            raise ValueError("HEAL_LAUNCHER__RAY_DIRECTORY must be set: an absolute path on the cluster")
+        return self
 
     @field_validator("pass_on", mode="before")
     @classmethod

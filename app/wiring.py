@@ -1,5 +1,6 @@
 """The composition root: the only module that knows every adapter."""
 
+import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from app.adapters.github.app import GitHubApp
 from app.adapters.github.logs import read_job_log, read_templates
 from app.adapters.github.webhook import interpret
 from app.adapters.launchers.process import ProcessLauncher
+from app.adapters.launchers.ray import RayLauncher
 from app.adapters.mlflow import Mlflow
 from app.adapters.osv import OsvAdvisories
 from app.adapters.prometheus import Prometheus
@@ -118,11 +120,36 @@ def registry(settings: Settings) -> Registry:
 
 
 def launchers(settings: Settings) -> dict[str, Launcher]:
+    """Raises Insecure."""
     told = settings.launcher
-    process = ProcessLauncher(
-        told.directory, command=shlex.split(told.command), pass_on=told.pass_on, keep_s=told.keep_days * 24 * 3600
-    )
-    return {process.name: process}
+    keep_s = told.keep_days * 24 * 3600
+    found: list[Launcher] = [
+        ProcessLauncher(
+            told.directory,
+            command=shlex.split(told.command),
+            pass_on=told.pass_on,
+            at_once=told.at_once,
+            gpus=told.gpus,
+            memory_mib=told.memory_mib,
+            keep_s=keep_s,
+        )
+    ]
+    if told.ray_address and told.ray_directory is not None:
+        found.append(
+            RayLauncher(
+                told.ray_address,
+                told.ray_directory,
+                command=shlex.split(told.ray_command),
+                environment={name: value for name, value in os.environ.items() if name in told.pass_on},
+                token_file=told.ray_token_file,
+                cpus=told.ray_cpus,
+                gpus=told.ray_gpus,
+                memory_mib=told.memory_mib,
+                keep_s=keep_s,
+                timeout_s=told.ray_timeout_s,
+            )
+        )
+    return {launcher.name: launcher for launcher in found}
 
 
 def channels(settings: Settings) -> Notifier:

@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from app.settings import Settings, misspelt
+from app.wiring import launchers
 
 
 @pytest.fixture(autouse=True)
@@ -93,3 +94,14 @@ def test_no_variable_of_the_bots_own_is_passed_on_to_runs(monkeypatch: pytest.Mo
     monkeypatch.setenv("HEAL_LAUNCHER__PASS_ON", "HEAL_MLFLOW__TOKEN")
     with pytest.raises(ValidationError, match="no run gets it"):
         Settings()
+
+
+def test_a_ray_cluster_needs_a_directory_that_its_nodes_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(launchers(Settings())) == ["process"]
+    monkeypatch.setenv("HEAL_LAUNCHER__RAY_ADDRESS", "http://head:8265")
+    for wrong in ("", "runs"):
+        monkeypatch.setenv("HEAL_LAUNCHER__RAY_DIRECTORY", wrong)
+        with pytest.raises(ValidationError, match="HEAL_LAUNCHER__RAY_DIRECTORY must be set"):
+            Settings()
+    monkeypatch.setenv("HEAL_LAUNCHER__RAY_DIRECTORY", "/shared/runs")
+    assert list(launchers(Settings())) == ["process", "ray"]
