@@ -138,7 +138,7 @@ def _source(config: Train, open_source: Open, split: str) -> Source:
         snr_db=(config.snr_low, config.snr_high),
         noise=config.noise,
         reverb=config.reverb,
-        same_voice=config.same_voice,
+        same_voice=config.same_voice if training else 0.0,  # validation data may be too little for it
         missing=config.lips_missing if training else 0.0,
     )
 
