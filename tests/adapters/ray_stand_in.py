@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,13 +72,23 @@ class StandIn:
                     succeeded = {"status": "SUCCEEDED", "message": "Job finished successfully."}
                     self.jobs[name] |= ended | (failed if code else succeeded)
 
+    def _wait(self, name: str) -> None:
+        """For all that it has started, not only for the shell."""
+        self.running[name].wait(0.2)
+        deadline = time.monotonic() + 0.2
+        while time.monotonic() < deadline:
+            os.killpg(self.running[name].pid, 0)
+            time.sleep(0.01)
+
     def stop(self, name: str) -> bool:
         with self.lock:
             self.look()
             if self.jobs[name]["status"] != "RUNNING":
                 return False
-            os.killpg(self.running[name].pid, signal.SIGKILL)
-            self.running[name].wait()
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                    os.killpg(self.running[name].pid, number)
+                    self._wait(name)
             stopped = {"status": "STOPPED", "message": "Job was intentionally stopped."}
             self.jobs[name] |= {**stopped, "end_time": int(time.time() * 1000)}
             return True

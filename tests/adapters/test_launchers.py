@@ -193,6 +193,15 @@ def test_a_run_past_its_time_is_ended_and_says_so(world: World) -> None:
     assert failure_of(status)["kind"] == "timed_out"
 
 
+def test_a_run_that_was_cancelled_is_told_as_that_however_it_took_it(world: World) -> None:
+    handle = world.launcher.start(spec("gives_way"))
+    wait_for("the run", (world.out(handle) / "ready").exists)
+    world.launcher.cancel(handle)
+    status = ended(world.launcher, handle)
+    assert status.state is RunState.CANCELLED
+    assert (failure_of(status)["kind"], failure_of(status)["resumable"]) == ("cancelled", True)
+
+
 def test_a_run_tells_why_it_failed_and_what_would_help(world: World) -> None:
     status = ended(world.launcher, world.launcher.start(spec("tells", kind="nan_loss")))
     assert status.state is RunState.FAILED

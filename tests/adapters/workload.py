@@ -63,6 +63,10 @@ elif verb == "tells":
 elif verb == "chatter":
     for number in range(int(settings["lines"])):
         print(f"{number} " + "x" * 1000)
+elif verb == "gives_way":
+    signal.signal(signal.SIGTERM, lambda *_: (report(failure("preempted")), sys.exit(78)))
+    (out / "ready").touch()
+    time.sleep(600)
 elif verb in ("wait", "stubborn", "family"):
     if verb == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -18,7 +18,7 @@ TAIL_BYTES = 16 * 1024
 TAIL_LINES = 40
 REPORT_BYTES = 1024 * 1024
 LAST_SIGNAL = 64
-_NOT_ITS_OWN = frozenset({"cancelled", "preempted", "killed"})  # how a run takes it that its time is over
+_NOT_ITS_OWN = frozenset({"cancelled", "preempted", "killed"})  # how a run takes it that it is asked to end
 
 
 def words(spec: RunSpec) -> list[str]:
@@ -98,6 +98,14 @@ def failed(
         return report
     more = told if isinstance(told, dict) else {"advice": {}, "resumable": resumable, "facts": {}}
     return {**report, "outcome": "failed", "failure": {**more, "kind": kind, "message": why}}
+
+
+def cancelled(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The report of a run that was cancelled: that is why it ended, however it took it."""
+    told = report.get("failure")
+    if not isinstance(told, dict) or told.get("kind") not in _NOT_ITS_OWN:
+        return report
+    return {**report, "failure": {**told, "kind": "cancelled", "message": "it was cancelled"}}
 
 
 def _signal(code: int | None) -> int:

@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from app.adapters.launchers import keeper
-from app.adapters.launchers.common import TAIL_BYTES, failed, goes_on_from, last_lines, read_object, settings_of, words
+from app.adapters.launchers.common import (
+    TAIL_BYTES,
+    cancelled,
+    failed,
+    goes_on_from,
+    last_lines,
+    read_object,
+    settings_of,
+    words,
+)
 from app.domain.errors import Refused, Unreachable
 from app.ports.launcher import ENDED, RunSpec, RunState, RunStatus
 
@@ -119,7 +128,8 @@ class ProcessLauncher:
         if (why, code) == ("exited", 0):
             return RunStatus(RunState.SUCCEEDED, tail, code, read_object(where / "out" / "report.json") or {})
         if why == "cancelled":
-            return RunStatus(RunState.CANCELLED, tail, code, read_object(where / "out" / "report.json") or {})
+            report = cancelled(read_object(where / "out" / "report.json") or {})
+            return RunStatus(RunState.CANCELLED, tail, code, report)
         limit_s = None
         if why == "timed_out":
             limit_s = float((read_object(where / "spec.json") or {}).get("timeout_s") or 0.0)

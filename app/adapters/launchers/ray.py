@@ -7,6 +7,7 @@ environment. https://docs.ray.io/en/latest/cluster/running-applications/job-subm
 import hashlib
 import ipaddress
 import json
+import math
 import re
 import shlex
 import shutil
@@ -20,6 +21,7 @@ import requests
 import urllib3
 
 from app.adapters.launchers.common import (
+    cancelled,
     failed,
     goes_on_from,
     last_lines,
@@ -107,7 +109,7 @@ class RayLauncher:
             command += ["--resume", str(self._out(_checked(spec.resume)))]
         if self._memory_mib:
             command += ["--memory-mib", str(self._memory_mib)]
-        command += ["--time-limit-s", f"{spec.timeout_s:g}", "--report-line", *settings_of(spec)]
+        command += ["--time-limit-s", str(math.ceil(spec.timeout_s)), "--report-line", *settings_of(spec)]
         if self._job(handle) is not None:
             return handle
         if spec.resume:
@@ -155,7 +157,8 @@ class RayLauncher:
         if state not in ENDED:
             return RunStatus(state, tail)
         if state is not RunState.FAILED:
-            return RunStatus(state, tail, code, self._report(handle, log))
+            report = self._report(handle, log)
+            return RunStatus(state, tail, code, cancelled(report) if state is RunState.CANCELLED else report)
         if code is None:
             tail = f"{tail}\n({_message(job)})".lstrip()
         lost = _message(job) if str(job.get("error_type")) in _LOST_ITS_PLACE else ""
