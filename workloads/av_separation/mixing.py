@@ -151,32 +151,32 @@ class Mixer:
         return [pool[int(rng.integers(len(pool)))] for pool in pools]
 
     def _part(self, clip: Clip, rng: np.random.Generator) -> tuple[Floats, NDArray[np.uint8], Floats]:
-        """(samples,), (frames, 48, 48), (frames,). Around a clip that is too short it is silent, and no
-        mouth is seen."""
-        frames = self.mixing.frames
-        spare = max(0, clip.frames - frames)
-        taken = min(clip.frames, frames)
+        """(samples,), (frames, 48, 48), (frames,). Around a clip that is too short it is silent, and no mouth is
+        seen."""
+        audio, first, span = self._voice(clip, rng)
+        taken = self.mixing.frames - sum(span)
+        pictures = np.pad(clip.mouths(first, taken), (span, (0, 0), (0, 0)))
+        return audio, pictures, np.pad(clip.seen(first, taken), span).astype(np.float32)
+
+    def _voice(self, clip: Clip, rng: np.random.Generator) -> tuple[Floats, int, tuple[int, int]]:
+        """(samples,) of a clip, the frame that it begins with, and the silent frames before and after."""
+        taken = min(clip.frames, self.mixing.frames)
         for _ in range(8):  # a crop in which nobody speaks teaches nothing
-            first = int(rng.integers(spare + 1))
+            first = int(rng.integers(clip.frames - taken + 1))
             audio = clip.audio(first, taken)
             if float(np.sqrt(np.mean(audio**2))) > _SILENT:
                 break
-        pictures, seen = clip.mouths(first, taken), clip.seen(first, taken)
-        if taken < frames:
-            late = frames - taken
-            before = int(rng.integers(late + 1))
-            span = (before, late - before)
-            audio = np.pad(audio, [length * SAMPLES_A_FRAME for length in span])
-            pictures = np.pad(pictures, (span, (0, 0), (0, 0)))
-            seen = np.pad(seen, span)
-        return audio, pictures, seen.astype(np.float32)
+        late = self.mixing.frames - taken
+        before = int(rng.integers(late + 1))
+        span = (before, late - before)
+        return np.pad(audio, [frames * SAMPLES_A_FRAME for frames in span]), first, span
 
     def _noise(self, mixture: Floats, rng: np.random.Generator) -> Floats:
         """White, pink, or the babble of eight clips, so many dB below the voices."""
         kind = int(rng.integers(3))
         if kind == 2:
             chosen = rng.integers(len(self.clips), size=8)
-            made = np.stack([self._part(self.clips[int(number)], rng)[0] for number in chosen]).sum(0)
+            made = np.asarray(sum(self._voice(self.clips[int(number)], rng)[0] for number in chosen), np.float32)
         else:
             made = coloured(len(mixture), kind, rng)
         level = rng.uniform(*self.mixing.noise_db)

@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,22 +89,22 @@ def make(
     jobs: int,
 ) -> Iterator[Made]:
     """Speaks `plan`: (split, voices, minutes) each. Yields every clip made; the manifest is written at the end.
-    The same seed makes the same corpus, however many jobs. Raises NoVoice."""
+    The same seed speaks the same, however many jobs. Raises NoVoice."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     drawn: list[NDArray[np.uint8]] = []
     first = 0
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs) if jobs > 1 else nullcontext() as pool:
+        run = map if pool is None else pool.map
         for split, voices, minutes in plan:
             frames, number = 0, 0
             while frames < minutes * 60 * FPS:
-                told = [(folder, engines, split, voice, number, seed) for voice in voices]
-                for made in pool.map(_make, told):
-                    rows.append({**made.row, "first": first})
-                    drawn.append(made.shapes)
-                    first += len(made.shapes)
-                    frames += len(made.shapes)
-                    yield made
+                for clip in run(_make, [(folder, engines, split, voice, number, seed) for voice in voices]):
+                    rows.append({**clip.row, "first": first})
+                    drawn.append(clip.shapes)
+                    first += len(clip.shapes)
+                    frames += len(clip.shapes)
+                    yield clip
                 number += 1
     np.save(folder / MOUTHS, np.concatenate(drawn))
     write_manifest(folder, rows)
