@@ -23,7 +23,7 @@ def model() -> Separator:
 
 
 @pytest.fixture(autouse=True)
-def _no_gradients(request: pytest.FixtureRequest) -> None:
+def _seeded() -> None:
     torch.manual_seed(1)
 
 
@@ -62,3 +62,192 @@ def test_a_preset_that_does_not_exist_is_refused() -> None:
     with pytest.raises(RunFailed, match="there are tiny, small, base-122m") as refused:
         build("huge")
     assert refused.value.kind is Failure.BAD_SETTING
+
+
+@pytest.mark.parametrize("speakers", [1, 2, 3])
+def test_the_same_weights_serve_any_number_of_speakers(model: Separator, speakers: int) -> None:
+    with torch.inference_mode():
+        assert model(*scene(speakers, batch=2)).shape == (2, speakers, 7_680)
+
+
+@pytest.mark.parametrize("samples", [1, 639, 5_000])
+def test_a_voice_is_as_long_as_the_mixture(model: Separator, samples: int) -> None:
+    with torch.inference_mode():
+        assert model(*scene(frames=5, samples=samples)).shape[-1] == samples
+
+
+def test_a_voice_goes_with_its_mouth_whatever_its_place(model: Separator) -> None:
+    mixture, mouths, seen = scene(3)
+    order = [2, 0, 1]
+    with torch.inference_mode():
+        straight, turned = model(mixture, mouths, seen), model(mixture, mouths[:, order], seen[:, order])
+    assert apart(turned, straight[:, order]) <= 1e-5
+    assert apart(straight[:, order], straight) > 1e-3
+
+
+def test_speakers_who_are_not_seen_are_told_apart_by_their_places(model: Separator) -> None:
+    mixture, mouths, seen = scene()
+    with torch.inference_mode():
+        voices = model(mixture, torch.zeros_like(mouths), torch.zeros_like(seen))
+    assert apart(voices[:, 0], voices[:, 1]) > 1e-3
+
+
+def test_a_picture_that_is_not_seen_does_not_matter(model: Separator) -> None:
+    mixture, mouths, seen = scene()
+    seen[:, 0, 4:9] = 0
+    other = mouths.clone()
+    other[:, 0, 4:9] = 0.3
+    with torch.inference_mode():
+        assert apart(model(mixture, other, seen), model(mixture, mouths, seen)) <= 1e-6
+
+
+def test_video_that_ends_early_is_not_seen_from_there_on(model: Separator) -> None:
+    mixture, mouths, seen = scene()
+    gone = seen.clone()
+    gone[:, :, 7:] = 0
+    with torch.inference_mode():
+        short = model(mixture, mouths[:, :, :7], seen[:, :, :7])
+        assert apart(short, model(mixture, mouths, gone)) <= 1e-6
+
+
+def test_one_speaker_is_heard_by_the_others(model: Separator) -> None:
+    mixture, mouths, seen = scene()
+    other = mouths.clone()
+    other[:, 1] = torch.rand_like(other[:, 1])
+    with torch.inference_mode():
+        assert apart(model(mixture, other, seen)[:, 0], model(mixture, mouths, seen)[:, 0]) > 1e-4
+
+
+@pytest.mark.parametrize("video", [False, True])
+def test_nothing_looks_ahead_beyond_its_chunk(model: Separator, video: bool) -> None:
+    mixture, mouths, seen = scene(frames=24)
+    later, changed = mixture.clone(), mouths.clone()
+    if video:
+        changed[:, :, 16:] = 0
+    else:
+        later[:, 16 * 640 :] = 0
+    with torch.inference_mode():
+        before, after = model(mixture, mouths, seen), model(later, changed, seen)
+    certain = 16 * 640 - TAIL
+    assert torch.equal(before[..., :certain], after[..., :certain])
+    assert apart(after, before) > 1e-3
+
+
+def test_a_long_recording_is_attended_to_in_blocks_with_the_same_outcome(
+    model: Separator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = scene(1, frames=150)
+    with torch.inference_mode():
+        blocked = model(*given)
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+        assert apart(blocked, model(*given)) <= 1e-5
+
+
+def test_gradients_of_a_long_recording_are_numbers() -> None:
+    model = build("tiny")
+    model(*scene(1, frames=66)).square().mean().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+def test_silence_is_separated_into_silence(model: Separator) -> None:
+    mixture, mouths, seen = scene()
+    with torch.inference_mode():
+        assert not model(torch.zeros_like(mixture), mouths, seen).any()
+
+
+def test_half_precision_leaves_the_transform_in_single(model: Separator) -> None:
+    given = scene()
+    with torch.inference_mode():
+        expected = model(*given)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = model(*given)
+    assert found.dtype == torch.float32
+    assert apart(found, expected) < 0.05
+
+
+def test_more_speakers_than_there_are_places_are_refused(model: Separator) -> None:
+    with pytest.raises(ValueError, match=f"{SLOTS} speakers at most"):
+        model(*scene(SLOTS + 1, frames=1))
+
+
+def test_lips_teach_which_voice_to_keep_within_a_few_steps() -> None:
+    torch.manual_seed(3)
+    model = build("tiny")
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
+    wide = torch.linspace(-1, 1, 48)
+
+    def lesson(batch: int, frames: int = 16) -> tuple[Scene, Tensor]:
+        """Noise that is loud where a mouth is open: a dark bar, as high as the noise is loud."""
+        open_ = (torch.rand(batch, 2, frames // 4) > 0.5).float().repeat_interleave(4, dim=2)
+        clean = 0.1 * torch.randn(batch, 2, 640 * frames) * open_.repeat_interleave(640, dim=2)
+        mouths = 0.7 - 0.6 * (wide.abs()[:, None] < 0.1 + 0.4 * open_[..., None, None]) * torch.ones(48)
+        return (clean.sum(1), mouths, torch.ones(batch, 2, frames)), clean
+
+    def error(given: Scene, clean: Tensor) -> Tensor:
+        return (model(*given) - clean).square().mean() / clean.square().mean()
+
+    for _ in range(12):
+        given, clean = lesson(4)
+        optimiser.zero_grad()
+        error(given, clean).backward()
+        optimiser.step()
+    (mixture, mouths, seen), clean = lesson(8)
+    with torch.inference_mode():
+        right, wrong = error((mixture, mouths, seen), clean), error((mixture, mouths.flip(1), seen), clean)
+    assert float(right) < 0.6 * float(wrong)
+
+
+def test_weights_come_back_as_they_were_kept(model: Separator, tmp_path: Path) -> None:
+    given = scene()
+    save_weights(model, tmp_path / "model.safetensors", "tiny")
+    again = load(tmp_path / "model.safetensors")
+    with torch.inference_mode():
+        assert torch.equal(again(*given), model(*given))
+    assert not again.training
+
+
+def test_of_a_folder_the_newest_weights_are_loaded(model: Separator, tmp_path: Path) -> None:
+    save_weights(model, tmp_path / "model.safetensors", "tiny")
+    (tmp_path / "checkpoints").mkdir()
+    save_file({"optimiser": torch.zeros(1)}, tmp_path / "checkpoints" / "tensors.safetensors")
+    assert torch.equal(load(tmp_path).slots, model.slots)
+
+
+def _nothing(path: Path) -> None:
+    """No file at all."""
+
+
+def _torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1_000] if path.exists() else b"\x10")
+
+
+def _nameless(path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, path)
+
+
+def _another_shape(path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, path, {"preset": "tiny"})
+
+
+@pytest.mark.parametrize(
+    ("make", "kind", "words"),
+    [
+        (_nothing, Failure.DATA_MISSING, "neither a file of weights"),
+        (_torn, Failure.CHECKPOINT_CORRUPT, "cannot be read as weights"),
+        (_nameless, Failure.CHECKPOINT_CORRUPT, "of which preset"),
+        (_another_shape, Failure.CHECKPOINT_CORRUPT, "does not fit the preset tiny"),
+    ],
+)
+def test_what_holds_no_weights_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], kind: Failure, words: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    make(path)
+    with pytest.raises(RunFailed, match=words) as refused:
+        load(path)
+    assert refused.value.kind is kind
+
+
+def test_an_empty_folder_holds_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(RunFailed, match="no weights"):
+        load(tmp_path)

@@ -303,6 +303,8 @@ class Separator(nn.Module):
         where there is no picture. Returns (batch, speakers, samples). Video that ends early is not seen from there on;
         video that goes on is cut. Where no speaker is ever seen, the order of the voices means nothing."""
         samples = mixture.shape[-1]
+        if seen.shape[1] > SLOTS:
+            raise ValueError(f"{SLOTS} speakers at most: not {seen.shape[1]}")
         mixture, mouths, seen = aligned(mixture, mouths, seen)
         return self.separate(mixture, mouths, seen)[..., :samples]
 
@@ -434,6 +436,8 @@ def parameters(model: nn.Module) -> int:
 
 # --- weights on disk -----------------------------------------------------------------------------------------------
 
+CHECKPOINT_TENSORS = "tensors.safetensors"
+
 
 def save_weights(model: Separator, path: Path, preset: str) -> None:
     """One safetensors file, with the preset in its header."""
@@ -441,9 +445,15 @@ def save_weights(model: Separator, path: Path, preset: str) -> None:
 
 
 def load(path: Path) -> Separator:
-    """What `save_weights` has kept, on the CPU and ready to separate. Raises RunFailed."""
+    """What `save_weights` has kept, on the CPU and ready to separate. Of a folder, the newest such file below it.
+    Raises RunFailed."""
+    if path.is_dir():
+        found = weights_in(path)
+        if not found:
+            raise RunFailed(Failure.DATA_MISSING, f"there are no weights (.safetensors) below {path}")
+        path = found[-1]
     if not path.is_file():
-        raise RunFailed(Failure.DATA_MISSING, f"{path} is no file: name one of weights (.safetensors)")
+        raise RunFailed(Failure.DATA_MISSING, f"{path} is neither a file of weights (.safetensors) nor a folder")
     try:
         with safe_open(path, framework="pt") as file:
             preset = (file.metadata() or {}).get("preset", "")
@@ -461,5 +471,6 @@ def load(path: Path) -> Separator:
 
 
 def weights_in(folder: Path) -> Sequence[Path]:
-    """The weight files below a run's folder, newest last."""
-    return sorted(folder.rglob("*.safetensors"), key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
+    """The weight files below a run's folder, newest last. Checkpoints hold more than weights, and are left out."""
+    found = [path for path in folder.rglob("*.safetensors") if path.name != CHECKPOINT_TENSORS]
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
