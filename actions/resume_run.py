@@ -101,7 +101,7 @@ class ResumeRun:
         kept = start(errand, repair, kept, tools)
         return Outcome(
             Conclusion.SUCCESS,
-            f"{errand.how.workload} {errand.verb} goes on",
+            f"the workload {errand.how.workload} goes on",
             data={
                 "stands": True,
                 "from": kept["from"],
