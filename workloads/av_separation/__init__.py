@@ -30,16 +30,25 @@ class AvSeparation:
     def run(self, verb: str, settings: Any, run: Run) -> Report:
         match verb:
             case "train":
-                from workloads.av_separation.train import run_train as begin
+                from workloads.av_separation.train import run_train
+
+                return run_train(settings, run)
             case "evaluate":
-                from workloads.av_separation.evaluate import run_evaluate as begin
+                from workloads.av_separation.evaluate import run_evaluate
+
+                return run_evaluate(settings, run)
             case "separate":
-                from workloads.av_separation.separate import run_separate as begin
+                from workloads.av_separation.separate import run_separate
+
+                return run_separate(settings, run)
             case "benchmark":
-                from workloads.av_separation.benchmark import run_benchmark as begin
+                from workloads.av_separation.benchmark import run_benchmark
+
+                return run_benchmark(settings, run)
             case _:
-                from workloads.av_separation.export import run_export as begin
-        return begin(settings, run)
+                from workloads.av_separation.export import run_export
+
+                return run_export(settings, run)
 
 
 WORKLOAD = AvSeparation()
