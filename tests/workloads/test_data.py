@@ -404,8 +404,9 @@ def films(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         (tmp_path / name / "film.MP4").write_bytes(b"film")
 
-    def tracks_of(path, speakers=0):
+    def tracks_of(path, landmarks=None, speakers=0):
         assert speakers == 1
+        assert landmarks is None
         if path.parent.name == "e":
             raise RunFailed(Failure.DATA_MALFORMED, "broken pictures")
         if path.parent.name == "f":

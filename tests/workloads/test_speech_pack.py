@@ -226,10 +226,24 @@ def test_an_open_mouth_is_darker_than_a_closed_one_in_every_face():
     for seed in range(8):
         look = Look.drawn_by(np.random.default_rng(seed))
         closed, opened = (
-            render(np.tile(np.asarray(shape, np.uint8), (6, 1)), look, np.random.default_rng(seed)).mean()
+            render(np.tile(np.asarray(shape, np.uint8), (6, 1)), look, seed).mean()
             for shape in ((0, 115, 25, 0, 0), (230, 115, 25, 0, 0))
         )
         assert opened < closed - 1
+
+
+def test_a_frame_looks_the_same_however_many_are_drawn_with_it():
+    told = np.random.default_rng(1).integers(0, 256, (90, 5)).astype(np.uint8)
+    look = Look.drawn_by(np.random.default_rng(2))
+    assert np.array_equal(render(told, look, 5, 17, 40), render(told, look, 5)[17:57])
+
+
+def test_a_clip_that_finds_no_room_in_memory_looks_the_same():
+    kept, crowded = corpus.clips(PACK, "test")[0], corpus.clips(PACK, "test")[0]
+    crowded.kept.most = 0
+    assert np.array_equal(crowded.mouths(11, 20), kept.mouths(11, 20))
+    assert np.array_equal(crowded.audio(11, 20), kept.audio(11, 20))
+    assert crowded.kept.used == 0 < kept.kept.used
 
 
 def test_sentences_seldom_repeat():

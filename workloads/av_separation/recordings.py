@@ -159,7 +159,8 @@ def _mouths(picture: Path | None, fps: float) -> tuple[Bytes, Floats]:
     from workloads.av_separation import mouths
 
     try:
-        tracks = mouths.tracks_of(picture, speakers=1)
+        known = picture.with_suffix(".json")  # landmarks beside the film
+        tracks = mouths.tracks_of(picture, landmarks=known if known.is_file() else None, speakers=1)
     except RunFailed as failed:
         if failed.kind not in (Failure.DATA_MALFORMED, Failure.DATA_MISSING):
             raise

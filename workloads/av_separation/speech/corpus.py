@@ -161,13 +161,12 @@ class SpokenClip:
         if self.shapes is None:
             return np.zeros((frames, SIZE, SIZE), np.uint8)
         if self._pictures is None:
-            rng = np.random.default_rng(zlib.crc32(self.name.encode()))
-            drawn = render(self.shapes, Look.drawn_by(rng), rng)
-            if self.kept.takes(drawn.nbytes):
-                self._pictures = drawn
-        else:
-            drawn = self._pictures
-        return drawn[first : first + frames]
+            seed = zlib.crc32(self.name.encode())
+            look = Look.drawn_by(np.random.default_rng(seed))
+            if not self.kept.takes(len(self.shapes) * SIZE * SIZE):
+                return render(self.shapes, look, seed, first, frames)
+            self._pictures = render(self.shapes, look, seed)
+        return self._pictures[first : first + frames]
 
     def seen(self, first: int, frames: int) -> Floats:  # noqa: ARG002 - as Clip has it
         return np.full(frames, self.shapes is not None, np.float32)

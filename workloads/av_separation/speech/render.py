@@ -4,6 +4,7 @@ Every face has a look of its own (shade of skin and lips, size, place, light, no
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,10 @@ from scipy.ndimage import gaussian_filter1d
 SIZE = 48
 _AT_ONCE = 32  # frames: 32 * 48 * 48 floats stay in the processor's cache
 
+_GRAINS = 61
+
 Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +62,25 @@ class Look:
         )
 
 
-def render(shapes: NDArray[np.uint8], look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(frames, 5) → (frames, 48, 48), 0…255. The same arguments draw the same pictures."""
-    frames = len(shapes)
-    pictures = np.empty((frames, SIZE, SIZE), np.uint8)
-    head = rng.standard_normal((3, frames + 50)).astype(np.float32)
-    head = gaussian_filter1d(head, 12, axis=1, mode="wrap")[:, :frames] * np.float32(6.5 * look.sway)
-    for first in range(0, frames, _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
-        drawn = _draw(shapes[some].astype(np.float32) * np.float32(1 / 255), look, head[:, some])
-        drawn += rng.standard_normal(drawn.shape, np.float32) * np.float32(look.noise)
-        pictures[some] = (drawn.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+def render(shapes: NDArray[np.uint8], look: Look, seed: int, first: int = 0, frames: int | None = None) -> Bytes:
+    """(all, 5) → (frames, 48, 48), 0…255: of a clip's frames, so many from `first` on. A frame looks the same, however
+    many are drawn with it."""
+    last = len(shapes) if frames is None else min(first + frames, len(shapes))
+    head = np.random.default_rng(seed).standard_normal((3, len(shapes) + 50)).astype(np.float32)
+    head = gaussian_filter1d(head, 12, axis=1, mode="wrap") * np.float32(6.5 * look.sway)
+    pictures = np.empty((last - first, SIZE, SIZE), np.uint8)
+    for start in range(first, last, _AT_ONCE):
+        stop = min(start + _AT_ONCE, last)
+        drawn = _draw(shapes[start:stop].astype(np.float32) * np.float32(1 / 255), look, head[:, start:stop])
+        drawn += _grain()[(np.arange(start, stop) * 29 + seed) % _GRAINS] * np.float32(look.noise)
+        pictures[start - first : stop - first] = (drawn.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     return pictures
+
+
+@cache
+def _grain() -> Floats:
+    """(61, 48, 48): the noise of a camera, of which each picture takes another one than its neighbours."""
+    return np.random.default_rng(0).standard_normal((_GRAINS, SIZE, SIZE), np.float32)
 
 
 def _draw(shape: Floats, look: Look, head: Floats) -> Floats:
