@@ -281,25 +281,27 @@ def test_nan_ends_the_run_with_a_lower_learning_rate_as_advice(tmp_path):
     assert all(torch.isfinite(of).all() for of in kept.values() if of.is_floating_point())
 
 
-def test_out_of_memory_is_told_with_a_smaller_batch_of_the_same_whole(tmp_path):
-    config = replace(SMALL, batch=12, accumulate=2)
+def test_what_is_advised_after_running_out_of_memory_fits_and_is_the_same_whole(tmp_path):
+    config = replace(SMALL, batch=12, accumulate=2, steps=1)
 
     class Greedy(Separator):
-        """Needs far more than there is from the second pass on."""
+        """100 MB for each mixture."""
 
         def forward(self, mixture, mouths, seen):
-            return super().forward(mixture, mouths, seen) + torch.zeros(len(mixture) << 28)[0]
+            return super().forward(mixture, mouths, seen) * torch.ones(len(mixture), 1, 25_000_000)[:, :, :1]
 
     def starved():
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), used + (1 << 30)))
-        try:
-            trained(config, tmp_path, make=lambda _: Greedy(SHAPE))
-        except RunFailed as failed:
-            good = failed.kind is Failure.HOST_OOM and failed.facts["batch"] == 12
-            cut = {name: int(value) for name, value in failed.advice.items()}
-            return 0 if good and cut["batch"] < 12 and cut["batch"] * cut["accumulate"] == 24 else 3
-        return 4
+        resource.setrlimit(resource.RLIMIT_AS, (used + 1_000_000_000, used + 1_000_000_000))
+        with pytest.raises(RunFailed) as raised:
+            trained(config, tmp_path / "first", make=lambda _: Greedy(SHAPE))
+        failed = raised.value
+        assert failed.kind is Failure.HOST_OOM
+        assert failed.facts["predicted_bytes"] > failed.facts["limit_bytes"]
+        assert failed.advice["batch"] in (6, 8)  # half at least of what failed
+        assert failed.advice["batch"] * failed.advice["accumulate"] == 24
+        _, report = trained(replace(config, **failed.advice), tmp_path / "second", make=lambda _: Greedy(SHAPE))
+        assert report.metrics["steps"] == Measured(1)
 
     assert in_a_fork(starved) == 0
 

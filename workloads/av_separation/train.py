@@ -6,9 +6,11 @@ A learning rate that follows `minutes` follows the clock, so such a run is repea
 """
 
 import contextlib
+import gc
 import math
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from workloads import checkpoint, ranks, seed
+from workloads import checkpoint, folder, memory, ranks, seed
 from workloads.av_separation import data, losses, metrics
 from workloads.av_separation.config import Train
 from workloads.av_separation.data import Example, Source
@@ -307,6 +309,50 @@ class Trainer:
         if better or step % config.checkpoint_every == 0:
             self.keep()
 
+    # after running out of memory
+
+    def smaller_batch(self, failures: int) -> tuple[dict[str, int], dict[str, Any]]:
+        """Advice and facts for a run that goes on in less memory, from two small steps in what is left of this one.
+
+        The weights have changed after that: nothing is kept any more. `failures`: how many batches chosen so have been
+        too large already.
+        """
+        config, device = self.config, str(self.accelerator.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        limit, estimate = memory.limit_of(device), None
+        sizes = sorted({max(1, config.batch // 8), max(2, config.batch // 4)})
+        if sizes[-1] < config.batch:
+            with contextlib.suppress(RuntimeError, MemoryError):  # even these may be too large
+                estimate = memory.probe(self._trial, sizes, device)
+        chosen = memory.batch_after_oom(
+            batch=config.batch,
+            accumulate=config.accumulate,
+            limit_bytes=limit.bytes if limit else None,
+            estimate=estimate,
+            failures=failures,
+        )
+        facts: dict[str, Any] = {"batch": config.batch, "accumulate": config.accumulate}
+        if limit is not None:
+            facts |= {"limit_bytes": limit.bytes, "limit": limit.what}
+        if estimate is not None:
+            facts |= {"predicted_bytes": estimate.peak_bytes(config.batch), "basis": estimate.basis}
+        if chosen is None:
+            return {}, facts
+        return {"batch": chosen[0], "accumulate": chosen[1]}, facts
+
+    def _trial(self, batch: int) -> None:
+        """One step with a batch of that size: one mixture, over and over. Other processes are not asked."""
+        one = self.mixtures[(0, 0)] if not self.config.curriculum else self.mixtures[(len(STAGES), 0)]
+        together = Batch.of([one] * batch).to(self.accelerator.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.accelerator.autocast():
+            estimates = self.model(together.mixture, together.mouths, together.seen)
+        losses.target_loss(estimates, together.clean, together.mixture).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.optimizer.step()
+
     # agreeing with the other processes
 
     def _told_to_end(self) -> Ended:
@@ -387,10 +433,10 @@ class Trainer:
 
     def resume(self, earlier: Path) -> None:
         """Go on from the newest whole checkpoint below `earlier`, the folder of a run; else from the start."""
-        folder = earlier / CHECKPOINTS
-        found = checkpoint.latest(folder, self._passed_over)
+        kept = earlier / CHECKPOINTS
+        found = checkpoint.latest(kept, self._passed_over)
         if found is None:
-            self._event("nothing_to_resume", folder=str(folder))
+            self._event("nothing_to_resume", folder=str(kept))
             return
         tensors, state = checkpoint.load(found)
         if state.get("preset") != self.config.preset:
@@ -412,12 +458,12 @@ class Trainer:
             ) from error
         self.progress.bad = 0
         self._event("resumed", step=self.progress.step, checkpoint=str(found))
-        if self.first and folder.resolve() != (self.run.out / CHECKPOINTS).resolve():
-            self._bring_best(folder)
+        if self.first and kept.resolve() != (self.run.out / CHECKPOINTS).resolve():
+            self._bring_best(kept)
 
-    def _bring_best(self, folder: Path) -> None:
+    def _bring_best(self, kept: Path) -> None:
         """The best weights so far belong to the run that goes on."""
-        best = folder / f"step-{self.progress.best_step:09d}"
+        best = kept / f"step-{self.progress.best_step:09d}"
         if self.progress.best_step >= 0 and best.is_dir():
             tensors, state = checkpoint.load(best)
             checkpoint.save(self.run.out / CHECKPOINTS, self.progress.best_step, tensors=tensors, state=state)
@@ -496,6 +542,7 @@ def run_train(
 
 
 def _train(config: Train, run: Run, open_source: Open, make: Callable[[str], Separator]) -> Report:
+    trainer = None
     try:
         trainer = Trainer(config, run, open_source, make)
         run.event("data", spec=config.data, sha256=data.fingerprint_of(config.data))
@@ -505,7 +552,7 @@ def _train(config: Train, run: Run, open_source: Open, make: Callable[[str], Sep
         first = trainer.progress.step, trainer.progress.elapsed_s
         ended = trainer.train()
     except (RuntimeError, MemoryError, OSError) as error:
-        known = _advised(error, config)
+        known = _advised(error, trainer, run.resume)
         if known is None:
             raise
         raise known from error
@@ -533,27 +580,38 @@ class Along:
 def _train_along(
     config: Train, out: Path, resume: Path | None, open_source: Open, make: Callable[[str], Separator]
 ) -> None:
+    trainer = None
     try:
         trainer = Trainer(config, Along(out, resume), open_source, make)
         if resume is not None:
             trainer.resume(resume)
         trainer.train()
     except (RuntimeError, MemoryError, OSError) as error:
-        known = _advised(error, config)
+        known = _advised(error, trainer, resume)
         if known is None:
             raise
         raise known from error
 
 
-def _advised(error: Exception, config: Train) -> RunFailed | None:
+def _advised(error: Exception, trainer: Trainer | None, resumed: Path | None) -> RunFailed | None:
     """What the failure is; where memory ran out, with the batch that fits. None: a bug."""
     failed = classify(error)
     if failed is None or failed.kind not in (Failure.CUDA_OOM, Failure.HOST_OOM):
         return failed
-    smaller = next((each for each in range(config.batch // 2, 0, -1) if config.batch % each == 0), 0)
-    advice = {"batch": smaller, "accumulate": config.accumulate * config.batch // smaller} if smaller else {}
-    facts = {**failed.facts, "batch": config.batch, "accumulate": config.accumulate}
-    return RunFailed(failed.kind, str(failed), advice=advice, facts=facts)
+    if trainer is None:  # not even the model fits
+        return failed
+    if "DataLoader worker" in str(failed):
+        return RunFailed(failed.kind, str(failed), advice={"loaders": 0}, facts=failed.facts)
+    traceback.clear_frames(error.__traceback__)  # they hold what did not fit
+    advice, facts = trainer.smaller_batch(_failures_before(resumed))
+    return RunFailed(failed.kind, str(failed), advice=advice, facts=failed.facts | facts)
+
+
+def _failures_before(resumed: Path | None) -> int:
+    """1 where the run that this one goes on from has ended for want of memory, too: what was advised was too much."""
+    record = folder.read(resumed / folder.RECORD) if resumed is not None else None
+    kind = ((record or {}).get("failure") or {}).get("kind")
+    return int(kind in (Failure.CUDA_OOM, Failure.HOST_OOM))
 
 
 def _report(trainer: Trainer, first_step: int, first_s: float) -> Report:
