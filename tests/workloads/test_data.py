@@ -3,7 +3,7 @@
 import itertools
 import json
 import pickle
-import sys
+import shutil
 import zipfile
 from types import SimpleNamespace
 
@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from workloads.av_separation import data, recordings
+from tests.workloads.films import film, mouth_box, opening, speech
+from workloads.av_separation import data, prepare, recordings
 from workloads.av_separation.data import batches, fingerprint_of, open_source
 from workloads.contract import Failure, RunFailed
 
@@ -290,9 +291,22 @@ def bomb(path):
         lambda path: np.savez(path, data=np.full((50, 48, 48), np.nan, np.float32)),
         lambda path: np.savez(path, data=np.zeros(7)),
         lambda path: np.savez(path, data=np.array([["text"] * 48] * 48 * 2).reshape(2, 48, 48)),
+        lambda path: np.savez(path, data=np.ones((50, 48, 48), np.uint8), seen=np.ones(7)),
         bomb,
     ],
-    ids=["missing", "empty", "junk", "other key", "no frames", "pickled", "nan", "one axis", "text", "bomb"],
+    ids=[
+        "missing",
+        "empty",
+        "junk",
+        "other key",
+        "no frames",
+        "pickled",
+        "nan",
+        "one axis",
+        "text",
+        "other lengths",
+        "bomb",
+    ],
 )
 def test_where_only_the_picture_is_broken_the_voice_goes_on_unseen(tmp_path, broken):
     sound(tmp_path / "a.wav", 300)
@@ -397,52 +411,98 @@ def test_a_mixture_whose_name_tells_no_voices_is_told(tmp_path):
 # --- films -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory):
+    """A film of one face for each of six people. Where the face is tells a file beside it, but `e` is out of the
+    picture, and of `f` there is only the sound."""
+    folder = tmp_path_factory.mktemp("films")
+    for number, name in enumerate("abcdef"):
+        (folder / name).mkdir()
+        voice = speech(1.2, 100 + 30 * number, seed=number)
+        film(folder / name / "one.mp4", seconds=1.2, faces=1, sound=voice, pictures=[] if name == "f" else None)
+        box = None if name == "e" else mouth_box(0)
+        (folder / name / "one.json").write_text(json.dumps({"fps": 25, "faces": [[box] * 30]}))
+    return folder
+
+
 @pytest.fixture
-def films(tmp_path, monkeypatch):
-    """Six people with a film each, which are decoded by stand-ins; `f` shows nobody, and `e` cannot be decoded."""
-    for name in "abcdef":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "film.MP4").write_bytes(b"film")
+def films(tmp_path, shot):
+    return shutil.copytree(shot, tmp_path / "films")
 
-    def tracks_of(path, landmarks=None, speakers=0):
-        assert speakers == 1
-        assert landmarks is None
-        if path.parent.name == "e":
-            raise RunFailed(Failure.DATA_MALFORMED, "broken pictures")
-        if path.parent.name == "f":
-            return []
-        return [SimpleNamespace(pictures=np.full((40, 48, 48), 77, np.uint8), seen=np.ones(40, np.float32))]
 
-    def read_audio(path):
-        return (0.1 * np.sin(np.arange(2 * RATE) * ord(path.parent.name))).astype(np.float32)
+def by_voice(path):
+    return {clip.voice: clip for split in data.SPLITS for clip in opened(path, split).clips}
 
-    media = SimpleNamespace(describe=lambda path: SimpleNamespace(sound_s=2.0), read_audio=read_audio)
-    for name, module in (("media", media), ("mouths", SimpleNamespace(tracks_of=tracks_of))):
-        monkeypatch.setitem(sys.modules, f"workloads.av_separation.{name}", module)
-        monkeypatch.setattr(f"workloads.av_separation.{name}", module, raising=False)
-    return tmp_path
+
+def follows(mouths):
+    """How well pictures follow the mouth that was drawn: dark where it is open."""
+    drawn = [opening(frame, 0) for frame in range(len(mouths))]
+    return -np.corrcoef(mouths.reshape(len(mouths), -1).mean(1), drawn)[0, 1]
 
 
 def test_a_folder_of_films_is_mixed_by_who_speaks(films):
-    voices = {clip.voice: clip for split in data.SPLITS for clip in opened(films, split).clips}
+    voices = by_voice(films)
     assert set(voices) == set("abcdef")
-    assert voices["a"].seen(30, 20).tolist() == [1] * 10 + [0] * 10
-    assert (voices["a"].mouths(0, 40) == 77).all()
-    assert not voices["e"].seen(0, 50).any()
-    assert not voices["f"].seen(0, 50).any()
+    assert voices["a"].seen(0, 30).all()
+    assert follows(voices["a"].mouths(0, 30)) > 0.8
+    assert not voices["e"].seen(0, 30).any()
+    assert not voices["f"].seen(0, 30).any()
     example = opened(films).example(0)
     assert np.allclose(example.mixture, example.clean.sum(0), atol=1e-6)
 
 
 def test_films_below_a_parts_folder_belong_to_it(films):
-    (films / "test").mkdir()
-    for name in "cd":
-        (films / name).rename(films / "test" / name)
-    (films / "train").mkdir()
-    for name in "abef":
-        (films / name).rename(films / "train" / name)
+    for split, names in (("test", "cd"), ("train", "abef")):
+        (films / split).mkdir()
+        for name in names:
+            (films / name).rename(films / split / name)
     assert {clip.voice for clip in opened(films, "test").clips} == {"c", "d"}
     assert {clip.voice for clip in opened(films, "train").clips} == {"a", "b", "e", "f"}
+
+
+def test_prepared_films_are_what_the_films_are(films, tmp_path, capsys):
+    assert prepare.main([str(films), "--out", str(tmp_path / "made")]) == 0
+    assert "6 films, 2 without a face, 0 left out" in capsys.readouterr().out
+    before, after = by_voice(films), by_voice(tmp_path / "made" / "manifest.jsonl")
+    assert set(before) == set(after)
+    for name in "abcdef":
+        length = min(before[name].frames, after[name].frames)
+        assert abs(before[name].frames - after[name].frames) <= 1
+        assert np.allclose(before[name].audio(0, length), after[name].audio(0, length), atol=1e-4)
+        assert np.array_equal(before[name].mouths(0, length), after[name].mouths(0, length))
+        assert np.array_equal(before[name].seen(0, length), after[name].seen(0, length))
+
+
+def test_preparing_goes_on_after_a_stop_and_leaves_out_what_is_broken(films, tmp_path, capsys):
+    (films / "b" / "one.mp4").write_bytes(b"no film")
+    assert prepare.main([str(films), "--out", str(tmp_path / "made")]) == 0
+    said = capsys.readouterr()
+    assert "5 films, 2 without a face, 1 left out" in said.out
+    assert "left out" in said.err
+    assert "one.mp4" in said.err
+    kept = tmp_path / "made" / "a" / "one.flac"
+    kept.write_bytes(b"as it was")
+    (tmp_path / "made" / "c" / "one.flac").unlink()
+    assert prepare.main([str(films), "--out", str(tmp_path / "made")]) == 0
+    assert kept.read_bytes() == b"as it was"
+    assert (tmp_path / "made" / "c" / "one.flac").is_file()
+
+
+def test_preparing_stops_where_nothing_is_installed_that_finds_faces(films, tmp_path, capsys, monkeypatch):
+    def tracks_of(*_, **__):
+        raise RunFailed(Failure.NOT_INSTALLED, "install the extra `faces`")
+
+    monkeypatch.setattr("workloads.av_separation.mouths.tracks_of", tracks_of)
+    assert prepare.main([str(films), "--out", str(tmp_path / "made")]) == 3
+    assert "install the extra `faces`" in capsys.readouterr().err
+    with pytest.raises(RunFailed, match="install the extra"):
+        by_voice(films)["a"].mouths(0, 5)
+
+
+def test_a_folder_without_a_film_that_can_be_read_is_told(tmp_path, capsys):
+    (tmp_path / "a.mp4").write_bytes(b"no film")
+    assert prepare.main([str(tmp_path), "--out", str(tmp_path / "made")]) == 1
+    assert "none of 1 films could be read" in capsys.readouterr().err
 
 
 # --- fingerprints ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,10 @@ Paths are relative to the manifest. Sound is 16 kHz mono. A folder is one of
     a corpus made by `python -m workloads.av_separation.speech`
     wav16k/min/{tr,cv,tt}/{mix,s1,s2,…}/*.wav and mouths/*.npz    LRS2-, LRS3- and VoxCeleb2-2Mix as CTCNet's authors
         {tr,cv,tt}/{mix,s1,s2}.json                               lay them out, or their lists of it
-    films of one speaking face each, in folders by speaker or not, below train/, valid/ and test/ or not
+    films of one speaking face each, in folders by speaker or not, below train/, valid/ and test/ or not; where the
+        faces are known already, NAME.json beside NAME.mp4 says where, as mouths.py tells
+
+The faces of films are looked for anew in each run, unless `python -m workloads.av_separation.prepare` has done so once.
 
 Mixtures that are given are taken as they are: levels, noise and rooms are drawn only for those that are made here.
 
@@ -174,7 +177,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """A line of a manifest, or what a folder's layout amounts to."""
 
     where: str
@@ -201,7 +204,7 @@ def _read(path: Path, split: str) -> tuple[list[GivenMixture], list[Recording]]:
     return made, clips
 
 
-def _mixture(row: _Row, kept: Kept) -> GivenMixture:
+def _mixture(row: Row, kept: Kept) -> GivenMixture:
     assert row.mixture is not None
     voices = _voices(row, kept)
     frames = length_of(row.mixture, row.where) // SAMPLES_A_FRAME
@@ -212,18 +215,18 @@ def _mixture(row: _Row, kept: Kept) -> GivenMixture:
     return GivenMixture(row.mixture, voices, min(frames, *(voice.frames for voice in voices)), row.where)
 
 
-def _voices(row: _Row, kept: Kept) -> tuple[Recording, ...]:
+def _voices(row: Row, kept: Kept) -> tuple[Recording, ...]:
     told = zip(row.clean, row.video, row.voice, strict=True)
     return tuple(
         recording(clean, video, voice=voice, fps=row.fps, where=row.where, kept=kept) for clean, video, voice in told
     )
 
 
-def _rows(path: Path) -> list[_Row]:
+def _rows(path: Path) -> list[Row]:
     if path.is_file() and path.suffix.lower() in (".csv", ".jsonl"):
         return _manifest(path)
     if path.is_dir():
-        for look in (_lists, _mixtures, _films):
+        for look in (_lists, _mixtures, films):
             found = look(path)
             if found:
                 return found
@@ -235,7 +238,7 @@ def _rows(path: Path) -> list[_Row]:
     raise RunFailed(Failure.DATA_MISSING, what)
 
 
-def _part(path: Path, rows: list[_Row], split: str) -> list[_Row]:
+def _part(path: Path, rows: list[Row], split: str) -> list[Row]:
     """The rows of one part: as they say, or dealt out by a hash of the first voice, so that nobody is in two parts."""
     if any(row.split for row in rows):
         found = [row for row in rows if row.split == split]
@@ -254,7 +257,7 @@ def _part(path: Path, rows: list[_Row], split: str) -> list[_Row]:
     return [row for row in rows if row.voice[0] in mine]
 
 
-def _manifest(path: Path) -> list[_Row]:
+def _manifest(path: Path) -> list[Row]:
     if path.stat().st_size > _MOST_MANIFEST_BYTES:
         raise RunFailed(Failure.DATA_MALFORMED, f"{path} is larger than 256 MiB: split it")
     try:
@@ -299,7 +302,7 @@ def _jsonl(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, told
 
 
-def _row(folder: Path, where: str, told: dict[str, Any]) -> _Row:
+def _row(folder: Path, where: str, told: dict[str, Any]) -> Row:
     clean = _texts(where, "clean", told.get("clean"))
     if not clean or not all(clean):
         raise RunFailed(Failure.DATA_MALFORMED, f"{where}: `clean` names no sound: it is what is learned")
@@ -321,7 +324,7 @@ def _row(folder: Path, where: str, told: dict[str, Any]) -> _Row:
     if split not in ("", *SPLITS) or not isinstance(mixture, str):
         what = f"{where}: split is {split!r} and mixture {mixture!r}: say {', '.join(SPLITS)} or nothing, and a path"
         raise RunFailed(Failure.DATA_MALFORMED, what)
-    return _Row(
+    return Row(
         where,
         tuple(folder / name for name in clean),
         tuple(folder / name if name else None for name in video),
@@ -341,7 +344,7 @@ def _texts(where: str, name: str, told: Any) -> list[str]:
     return [one or "" for one in listed]
 
 
-def _lists(folder: Path) -> list[_Row]:
+def _lists(folder: Path) -> list[Row]:
     """{tr,cv,tt}/mix.json, s1.json, …: [[sound, samples], …] and [[sound, mouths, samples], …]."""
     rows = []
     for split, names in _NAMES.items():
@@ -360,7 +363,7 @@ def _lists(folder: Path) -> list[_Row]:
                 video = tuple(part / str(one[1]) for one in told)
                 where = f"{part / 'mix.json'}, entry {number}"
                 named = tuple(path.stem for path in video)
-                rows.append(_Row(where, clean, video, named, part / str(mix[0]), split=split))
+                rows.append(Row(where, clean, video, named, part / str(mix[0]), split=split))
     return rows
 
 
@@ -376,7 +379,7 @@ def _list(path: Path, fields: int) -> list[list[Any]]:
     return told
 
 
-def _mixtures(folder: Path) -> list[_Row]:
+def _mixtures(folder: Path) -> list[Row]:
     """{tr,cv,tt}/{mix,s1,…}/NAME.wav, below wav16k/min or at once, and mouths/STEM.npz beside it. NAME is made of the
     stem and level of each voice."""
     sounds = next((found for found in (folder / "wav16k" / "min", folder) if any(found.glob("*/mix"))), None)
@@ -397,11 +400,11 @@ def _mixtures(folder: Path) -> list[_Row]:
                     raise RunFailed(Failure.DATA_MALFORMED, f"{what}; or write a manifest")
                 stems = stems[: len(clean)]
                 video = tuple(None if pictures is None else pictures / f"{stem}.npz" for stem in stems)
-                rows.append(_Row(str(mix), clean, video, tuple(stems), mix, split=split))
+                rows.append(Row(str(mix), clean, video, tuple(stems), mix, split=split))
     return rows
 
 
-def _films(folder: Path) -> list[_Row]:
+def films(folder: Path) -> list[Row]:
     """Films, and who speaks in each: the folder it lies in, or itself, where all lie in one."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILMS and path.is_file())
     split_of = {name: split for split, names in _NAMES.items() for name in names}
@@ -411,7 +414,7 @@ def _films(folder: Path) -> list[_Row]:
         split = split_of.get(place[0], "") if len(place) > 1 else ""
         speaker = place[1 if split else 0 : -1]
         voice = "/".join(speaker) or path.stem
-        rows.append(_Row(str(path), (path,), (path,), (voice,), split=split))
+        rows.append(Row(str(path), (path,), (path,), (voice,), split=split))
     return rows
 
 

@@ -80,7 +80,7 @@ class Recording:
         """The mouths and where there are any, of all frames that have a picture."""
         if self._mouths is not None:
             return self._mouths
-        found = _mouths(self.picture, self.fps)
+        found = mouths_in(self.picture, self.fps)
         if self.kept.takes(found[0].nbytes):
             self._mouths = found
         return found
@@ -147,54 +147,67 @@ def _film_sound(path: Path) -> Floats:
 # --- mouths ----------------------------------------------------------------------------------------------------------
 
 
-def _mouths(picture: Path | None, fps: float) -> tuple[Bytes, Floats]:
+def mouths_in(picture: Path | None, fps: float = FPS) -> tuple[Bytes, Floats]:
     """(frames, 48, 48) and (frames,) at 25 a second; none where there is no picture that can be used."""
     if picture is None or not picture.is_file():
         return _nothing()
     if picture.suffix.lower() in PICTURES:
         try:
-            return at_25(small(_array(picture)), fps)
+            pictures, seen = _arrays(picture)
+            return at_25(small(pictures), seen, fps)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return _nothing()
-    from workloads.av_separation import mouths
-
     try:
-        known = picture.with_suffix(".json")  # landmarks beside the film
-        tracks = mouths.tracks_of(picture, landmarks=known if known.is_file() else None, speakers=1)
+        return _mouths_of_film(picture)
     except RunFailed as failed:
         if failed.kind not in (Failure.DATA_MALFORMED, Failure.DATA_MISSING):
             raise
         return _nothing()
-    return (tracks[0].pictures, tracks[0].seen) if tracks else _nothing()
+
+
+def _mouths_of_film(film: Path) -> tuple[Bytes, Floats]:
+    """Of the face that is seen most: (frames, 48, 48) and (frames,). Faces are not looked for where a .json beside the
+    film tells where they are. Raises RunFailed."""
+    from workloads.av_separation import mouths
+
+    known = film.with_suffix(".json")
+    tracks = mouths.tracks_of(film, landmarks=known if known.is_file() else None, speakers=1)
+    return (np.asarray(tracks[0].pictures), tracks[0].seen) if tracks else _nothing()
 
 
 def _nothing() -> tuple[Bytes, Floats]:
     return np.zeros((0, SIZE, SIZE), np.uint8), np.zeros(0, np.float32)
 
 
-def _array(path: Path) -> NDArray[Any]:
-    """The array of an .npy, or the one called "data" of an .npz. Raises ValueError where it is pickled or huge."""
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """The array of an .npy, or "data" of an .npz, and "seen" where there is one. Raises ValueError where it is pickled
+    or huge, KeyError where there is none."""
     if path.suffix.lower() == ".npy":
         with path.open("rb") as file:
-            _check(file)
+            _check(file, (3, 4))
         mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        return mapped, None
     with zipfile.ZipFile(path) as archive:
-        name = f"{_KEY}.npy"
-        with archive.open(name) as file:
-            _check(file)
-        with archive.open(name) as file:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        pictures = _member(archive, f"{_KEY}.npy", (3, 4))
+        seen = _member(archive, "seen.npy", (1,)) if "seen.npy" in archive.namelist() else None
+    return pictures, seen
+
+
+def _member(archive: zipfile.ZipFile, name: str, axes: tuple[int, ...]) -> NDArray[Any]:
+    with archive.open(name) as file:
+        _check(file, axes)
+    with archive.open(name) as file:
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return array
 
 
-def _check(file: IO[bytes]) -> None:
+def _check(file: IO[bytes], axes: tuple[int, ...]) -> None:
     version = np.lib.format.read_magic(file)
     read: Callable[..., Any] = (
         np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     )
     shape, _, dtype = read(file)
-    if dtype.hasobject or len(shape) not in (3, 4) or 0 in shape:
+    if dtype.hasobject or len(shape) not in axes or 0 in shape:
         raise ValueError(f"no pictures: {shape} of {dtype}")
     if int(np.prod(shape, dtype=np.int64)) * dtype.itemsize > _MOST_BYTES:
         raise ValueError("huge")
@@ -234,10 +247,14 @@ def _areas(side: int) -> Floats:
     return weights
 
 
-def at_25(pictures: Bytes, fps: float) -> tuple[Bytes, Floats]:
-    """Each moment's nearest picture, at 25 a second."""
-    if fps == FPS:
-        return pictures, np.ones(len(pictures), np.float32)
-    frames = max(1, round(len(pictures) * FPS / fps))
-    nearest = ((np.arange(frames) + 0.5) * fps / FPS).astype(np.int64).clip(0, len(pictures) - 1)
-    return pictures[nearest], np.ones(frames, np.float32)
+def at_25(pictures: Bytes, seen: NDArray[Any] | None, fps: float) -> tuple[Bytes, Floats]:
+    """Each moment's nearest picture, at 25 a second, and whether it is seen (all are, unless told). Raises ValueError
+    where the two are not as long."""
+    there = np.ones(len(pictures), np.float32) if seen is None else (np.asarray(seen) > 0).astype(np.float32)
+    if len(there) != len(pictures):
+        raise ValueError("as many pictures as `seen` are needed")
+    if fps != FPS:
+        frames = max(1, round(len(pictures) * FPS / fps))
+        nearest = ((np.arange(frames) + 0.5) * fps / FPS).astype(np.int64).clip(0, len(pictures) - 1)
+        pictures, there = pictures[nearest], there[nearest]
+    return pictures * there[:, None, None].astype(np.uint8), there
