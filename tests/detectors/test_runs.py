@@ -10,6 +10,8 @@ from app.domain.finding import Clear, Finding
 from app.domain.run import EndedRun, Failure
 from app.domain.tenant import Repository, Sender
 from detectors.builtin import BUILTIN
+from detectors.diagnosis import diagnose
+from tests.detectors.logs import failing_log
 
 RUN = EndedRun("process", "h1", "speech", "train", "model speech", "speech", "h1", 0, tail="epoch 1\nMemoryError\n\n")
 CAUSES = {
@@ -84,3 +86,17 @@ def test_what_a_run_tells_cannot_stand_for_what_we_know() -> None:
     assert isinstance(found, Finding)
     assert (found.facts["model"], found.facts["run"], found.facts["launcher"]) == ("speech", "h1", "process")
     assert "window" not in found.facts
+
+
+@pytest.mark.parametrize(("kind", "cause"), CAUSES.items())
+def test_in_the_log_of_a_workflow_a_runs_own_word_goes_before_what_stands_around_it(kind: str, cause: str) -> None:
+    line = f"heal-run: failed {kind}: see above"
+    around = ["MemoryError", "FileNotFoundError: [Errno 2] No such file or directory: 'x.csv'", "loss: nan"]
+    found = diagnose(failing_log(*around, line))[0]
+    assert (found.kind, found.actionable) == (cause, True)
+    assert [each.text for each in found.lines if each.root] == [line]
+
+
+@pytest.mark.parametrize("kind", UNCLAIMED)
+def test_a_runs_own_word_for_what_nobody_repairs_is_no_cause(kind: str) -> None:
+    assert diagnose(failing_log(f"heal-run: failed {kind}: see above"))[0].kind == "unknown"
