@@ -38,8 +38,8 @@ def partly_free_loss(estimates: Tensor, clean: Tensor, mixture: Tensor, free: Te
     # An order is a choice, it has no gradient. NaN would stop the search; it is seen in the loss all the same.
     costs = torch.nan_to_num(table.detach().float(), nan=0.0, posinf=1e6, neginf=-1e6).cpu()
     bound = ~(free[:, :, None] & free[:, None, :]) & ~torch.eye(free.shape[1], dtype=torch.bool)
-    costs = costs.masked_fill(bound, 1e9).numpy()
-    orders = torch.stack([torch.from_numpy(linear_sum_assignment(cost)[1]) for cost in costs]).to(table.device)
+    costs = costs.masked_fill(bound, 1e9)
+    orders = torch.stack([torch.from_numpy(linear_sum_assignment(cost)[1]) for cost in costs.numpy()]).to(table.device)
     return table.gather(2, orders[:, :, None]).mean()
 
 

@@ -64,9 +64,14 @@ class Batch:
         return cls(*(torch.from_numpy(np.stack([getattr(each, name) for each in examples])) for name in names))
 
     def to(self, device: torch.device) -> "Batch":
-        return Batch(
-            *(part.to(device, non_blocking=True) for part in (self.mixture, self.mouths, self.seen, self.clean))
-        )
+        return Batch(*(part.to(device, non_blocking=True) for part in self._parts()))
+
+    def pin_memory(self) -> "Batch":
+        """Called by the loader."""
+        return Batch(*(part.pin_memory() for part in self._parts()))
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self.mixture, self.mouths, self.seen, self.clean
 
     @property
     def finite(self) -> bool:
@@ -202,11 +207,11 @@ class Trainer:
         began = now() - self.progress.elapsed_s
         for batches in self._steps():
             self.progress.elapsed_s = now() - began
-            stopped = self._agree(self._told_to_end())
+            stopped, over = self._agree(self._told_to_end(), self._over())
             if stopped is not None:
                 self.keep()
                 return stopped
-            if self._over():
+            if over:
                 break
             self._step(batches)
             self._after_step()
@@ -224,7 +229,7 @@ class Trainer:
             batch_sampler=Order(config, place),
             num_workers=_loaders(config, self.accelerator.device),
             collate_fn=Batch.of,
-            pin_memory=False,
+            pin_memory=self.accelerator.device.type == "cuda",
             # A generator of its own: the one of the training shall not depend on how often it was resumed.
             generator=torch.Generator().manual_seed(config.seed),
         )
@@ -233,9 +238,10 @@ class Trainer:
             yield (next(batches) for _ in range(config.accumulate))
 
     def _over(self) -> bool:
+        """The minutes have gone by, or validations bring nothing any more."""
         config, progress = self.config, self.progress
-        late = self._agree_on(bool(config.minutes) and progress.elapsed_s >= 60 * config.minutes)
-        return late or self._agree_on(bool(config.patience) and progress.stale >= config.patience)
+        late = bool(config.minutes) and progress.elapsed_s >= 60 * config.minutes
+        return late or (bool(config.patience) and progress.stale >= config.patience)
 
     def _step(self, batches: Iterator[Batch]) -> None:
         config, progress = self.config, self.progress
@@ -245,12 +251,12 @@ class Trainer:
         total, finite = 0.0, True
         for number in range(config.accumulate):
             batch = next(batches)
-            if self.first:
-                self.observed.add(batch.mixture.numpy(), batch.seen.numpy(), batch.clean.numpy())
             last = number == config.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.net):
                 loss = self._loss(batch.to(self.accelerator.device))
                 self.accelerator.backward(loss)
+            if self.first:  # while a GPU works
+                self.observed.add(batch.mixture.numpy(), batch.seen.numpy(), batch.clean.numpy())
             total += float(loss.detach()) / config.accumulate
             if not math.isfinite(total) and finite:
                 finite = False
@@ -364,21 +370,15 @@ class Trainer:
             return failed.kind
         return None
 
-    def _agree(self, ended: Ended) -> Ended:
-        """What the first process has heard, in all of them."""
-        kinds = list(Failure)
-        number = self._from_first(0 if ended is None else 1 + kinds.index(ended))
-        return kinds[number - 1] if number else None
-
-    def _agree_on(self, so: bool) -> bool:
-        return bool(self._from_first(int(so)))
-
-    def _from_first(self, number: int) -> int:
+    def _agree(self, ended: Ended, over: bool) -> tuple[Ended, bool]:
+        """What the first process has found, in all of them."""
         if self.accelerator.num_processes == 1:
-            return number
-        told = torch.tensor([number], device=self.accelerator.device)
+            return ended, over
+        kinds = list(Failure)
+        told = torch.tensor(int(over) if ended is None else 2 + kinds.index(ended), device=self.accelerator.device)
         torch.distributed.broadcast(told, 0)
-        return int(told)
+        number = int(told)
+        return (kinds[number - 2], False) if number > 1 else (None, number == 1)
 
     # validation
 
