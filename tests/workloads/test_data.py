@@ -460,6 +460,22 @@ def test_films_below_a_parts_folder_belong_to_it(films):
     assert {clip.voice for clip in opened(films, "train").clips} == {"a", "b", "e", "f"}
 
 
+def test_raw_lrs3_and_voxceleb2_tell_who_speaks_by_their_folders(tmp_path):
+    names = {
+        "pretrain/0Fi83BHQsMA/00002.mp4": ("train", "0Fi83BHQsMA"),
+        "trainval/akiEFwtkyA/50001.mp4": ("train", "akiEFwtkyA"),
+        "test/akiEFw/50001.mp4": ("test", "akiEFw"),
+        "dev/mp4/id00012/21Uxsk56VDQ/00001.mp4": ("train", "id00012"),
+        "test/mp4/id00017/01dfn2spqyE/00001.mp4": ("test", "id00017"),
+        "alone.mov": ("", "alone"),
+    }
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    told = {row.clean[0].relative_to(tmp_path).as_posix(): (row.split, row.voice[0]) for row in data.films(tmp_path)}
+    assert told == names
+
+
 def test_prepared_films_are_what_the_films_are(films, tmp_path, capsys):
     assert prepare.main([str(films), "--out", str(tmp_path / "made")]) == 0
     assert "6 films, 2 without a face, 0 left out" in capsys.readouterr().out

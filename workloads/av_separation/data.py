@@ -61,6 +61,7 @@ SPLITS = ("train", "valid", "test")
 PACK = Path(__file__).parent / "speech" / "pack"
 
 _NAMES = {"train": ("train", "tr"), "valid": ("valid", "val", "cv"), "test": ("test", "tt")}
+_FOLDERS = {"train": ("train", "pretrain", "trainval", "dev"), "valid": ("valid", "val"), "test": ("test",)}  # of films
 _COLUMNS = frozenset({"mixture", "clean", "video", "fps", "voice", "split"})
 _MOST_MANIFEST_BYTES = 256 * 1024**2
 _HASHED_BYTES = 1024**3  # of contents; of more data than that only names and sizes are hashed
@@ -405,15 +406,15 @@ def _mixtures(folder: Path) -> list[Row]:
 
 
 def films(folder: Path) -> list[Row]:
-    """Films, and who speaks in each: the folder it lies in, or itself, where all lie in one."""
+    """Films, and who speaks in each: the first folder that it lies in, or itself, where all lie in one."""
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in FILMS and path.is_file())
-    split_of = {name: split for split, names in _NAMES.items() for name in names}
+    split_of = {name: split for split, names in _FOLDERS.items() for name in names}
     rows = []
     for path in found:
-        place = path.relative_to(folder).parts
-        split = split_of.get(place[0], "") if len(place) > 1 else ""
-        speaker = place[1 if split else 0 : -1]
-        voice = "/".join(speaker) or path.stem
+        place = list(path.relative_to(folder).parts[:-1])
+        split = split_of.get(place[0], "") if place else ""
+        speaker = [name for name in place[bool(split) :] if name != "mp4"]  # VoxCeleb2: dev/mp4/PERSON/FILM/CLIP.mp4
+        voice = speaker[0] if speaker else path.stem
         rows.append(Row(str(path), (path,), (path,), (voice,), split=split))
     return rows
 

@@ -19,7 +19,6 @@ from workloads.contract import Failure, RunFailed
 
 FILMS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".mpeg"})
 PICTURES = frozenset({".npz", ".npy"})
-SOUNDS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 MOST_S = 4 * 3600.0
 _MOST_BYTES = 2 * 1024**3  # of the mouths of one file, unpacked
 _KEY = "data"  # of the array in an .npz, as LRS2's lip readers name it
