@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from workloads.av_separation.config import Benchmark
-from workloads.av_separation.model import MOUTH, SAMPLE_RATE, VIDEO_HOP, Separator, build, load, parameters
+from workloads.av_separation.model import MOUTH, SAMPLE_RATE, VIDEO_HOP, Separator, build, load, parameters, weights_in
 from workloads.contract import Failure, Measured, Metric, Report, Run, RunFailed, Samples, Unavailable
 from workloads.failures import classify
 from workloads.measure import (
@@ -114,18 +114,9 @@ def _model(config: Benchmark) -> tuple[Separator, str]:
         return build(config.preset), f"preset {config.preset} with untrained weights: they take the same time"
     path = Path(config.checkpoint)
     if path.is_dir():
-        path = _weights_of(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    return load(path), f"weights {path.name}, SHA-256 {digest[:12]}"
-
-
-def _weights_of(folder: Path) -> Path:
-    from workloads.av_separation.model import weights_in
-
-    found = [path for path in weights_in(folder) if path.name != "tensors.safetensors"]
-    if not found:
-        raise RunFailed(Failure.DATA_MISSING, f"{folder} holds no weights (.safetensors)")
-    return found[-1]
+        path = next(iter(weights_in(path)[-1:]), path)
+    model = load(path)
+    return model, f"weights {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def _pass(model: Separator, config: Benchmark, device: str) -> Callable[[], object]:
