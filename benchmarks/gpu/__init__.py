@@ -1,0 +1,1 @@
+"""Measurements that need a GPU. Nothing else needs them, and no test runs them."""
