@@ -186,8 +186,8 @@ def test_lips_teach_which_voice_to_keep_within_a_few_steps() -> None:
     def error(given: Scene, clean: Tensor) -> Tensor:
         return (model(*given) - clean).square().mean() / clean.square().mean()
 
-    for _ in range(12):
-        given, clean = lesson(4)
+    for _ in range(8):
+        given, clean = lesson(2)
         optimiser.zero_grad()
         error(given, clean).backward()
         optimiser.step()
