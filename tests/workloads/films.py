@@ -58,6 +58,7 @@ def film(
     sound_from: float = 0.0,
     fps: int = 25,
     faces: int = 2,
+    turned: int = 0,
     options: dict[str, str] | None = None,
 ) -> Path:
     """Two heads that speak, unless `pictures` (grey, or none at all) and `sound` (mono, or 0 samples) say otherwise."""
@@ -69,6 +70,8 @@ def film(
             stream = target.add_stream(codec, rate=fps)
             stream.height, stream.width = drawn[0].shape
             stream.pix_fmt = "yuv420p" if codec != "ffvhuff" else "yuv422p"
+            if turned:
+                stream.set_display_rotation(turned)
             if codec == "libx264":
                 stream.options = {"preset": "ultrafast", "crf": "10", "threads": "1"}
         voice: Any = None

@@ -314,6 +314,22 @@ def test_a_film_that_begins_later_is_in_step_with_its_sound(tmp_path: Path) -> N
     assert abs(lag(media.read_audio(tmp_path / "one.mp4"), sound)) <= 2
 
 
+@pytest.mark.parametrize("angle", [-90, 90])
+@pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
+def test_a_film_held_upright_in_a_phone_stays_upright(tmp_path: Path, angle: int, codec: str) -> None:
+    upright = np.full((160, 96), 40, np.uint8)
+    upright[:40] = 200
+    stored = np.ascontiguousarray(np.rot90(upright, 1 if angle < 0 else -1))
+    path = film(tmp_path / "phone.mov", pictures=[stored] * 10, seconds=0.4, turned=angle, codec=codec)
+    media.write_wav(tmp_path / "one.wav", [speech(0.4)])
+    how = media.write_mp4(tmp_path / "one.mp4", path, tmp_path / "one.wav")
+    assert how == ("copied" if codec == "libx264" else "encoded")
+    for each in (path, tmp_path / "one.mp4"):
+        video = media.read_video(each)
+        assert (video.media.width, video.media.height) == (96, 160)
+        np.testing.assert_allclose(next(iter(video)).grey, upright, atol=40)
+
+
 # --- loudness ------------------------------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 
-from tests.workloads.films import film, mouth_box, speech
+from tests.workloads.films import film, mouth_box, scene, speech
 from workloads.av_separation import loudness, media, separate
 from workloads.av_separation.config import Separate
 from workloads.av_separation.model import Separator, build, load, save_weights
@@ -213,6 +213,16 @@ def test_a_film_without_faces_is_separated_by_sound_alone_and_says_so(studio: St
     assert {"voice-1.wav", "voice-2.wav", "voice-1.mp4", "voice-2.mp4"} <= set(report.artefacts)
     assert report.metrics["lips_missing_rate"] == Measured(1.0)
     assert report.metrics["faces"] == Measured(0)
+
+
+def test_a_photograph_of_a_face_is_no_moving_lips(studio: Studio, tmp_path: Path) -> None:
+    path = film(tmp_path / "photo.mp4", pictures=[scene(10)] * 75, seconds=3.0)
+    run = Told(tmp_path / "run")
+    report = run_separate(config(studio, input=str(path), video=False, picture=False), run)
+    for name in ("face-1", "face-2"):
+        assert f"{name} does not move, as a photograph: separated by sound alone" in report.notes
+    assert report.metrics["lips_missing_rate"] == Measured(1.0)
+    assert not any("between" in note for note in report.notes)
 
 
 def test_a_sound_file_gives_tracks_and_no_films(studio: Studio, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ class Limits:
     pixels: int = 4096 * 2304
     seconds: float = 4 * 3600.0
     channels: int = 64
-    packets_a_second: int = 2_000  # more than any camera and any codec write
+    packets_a_second: int = 1_000  # more than any camera and any codec write
 
 
 DEFAULT = Limits()

@@ -40,6 +40,7 @@ APART = 25  # frames without a hit after which a face counts as gone
 SMOOTH = 13  # frames over which a mouth's path is averaged: half a second, as lip readers do
 OVERLAP = 0.3  # of two boxes that are the same face
 ALIKE = 0.4  # correlation of two faces that are the same, when one comes back in its place
+STILL = 0.1  # of 255: mean change, reached by fewer than one in twenty pictures of a photograph
 CUT = 0.12  # mean change from one look to the next at which the scene is another
 
 Box = tuple[float, float, float, float]
@@ -78,6 +79,16 @@ class Track:
     def mouths(self) -> Floats:
         """(frames, 48, 48), 0 ... 1, all at once: for short films."""
         return np.asarray(self.pictures, np.float32) / np.float32(255)
+
+    def moves(self) -> bool:
+        """False for a photograph: a camera's pictures are never the same twice, even of lips that rest."""
+        changes = []
+        for start in range(0, len(self.pictures) - 1, 1000):
+            some = self.pictures[start : start + 1001].astype(np.float32)
+            both = (self.seen[start : start + 1001][1:] * self.seen[start : start + 1001][:-1]) > 0
+            changes.append(np.abs(np.diff(some, axis=0)).mean(axis=(1, 2))[both])
+        told = np.concatenate([*changes, np.zeros(0, np.float32)])
+        return len(told) > 0 and float(np.quantile(told, 0.95)) >= STILL
 
     def part(self, start: int, stop: int) -> tuple[Floats, Floats]:
         """Mouths (stop - start, 48, 48) and seen (stop - start,); zeros where the film has ended."""

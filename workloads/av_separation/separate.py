@@ -15,6 +15,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,11 @@ class _Separation:
             self._notes.append(f"faces could not be looked for: {why}. Separated by sound alone")
             self._run.event("sound_alone", why=str(why))
             return []
+        for at, track in enumerate(tracks):
+            if not track.moves():
+                self._notes.append(f"{track.name} does not move, as a photograph: separated by sound alone")
+                self._run.event("sound_alone", why=f"{track.name} does not move")
+                tracks[at] = replace(track, seen=np.zeros_like(track.seen))
         self._run.event("faces", found=len(tracks), seen=[round(float(track.seen.mean()), 4) for track in tracks])
         return tracks
 
@@ -212,10 +218,12 @@ class _Separation:
         rate = 1 - float(seen.mean())
         spans = []
         if tracks:
+            still = [at for at, track in enumerate(tracks) if not track.seen.any()]  # told already
             nobody = ~(seen[: len(tracks)] > 0).any(axis=0)
-            spans += [("no face was found", start, stop) for start, stop in _spans(nobody)]
+            if len(still) < len(tracks):
+                spans += [("no face was found", start, stop) for start, stop in _spans(nobody)]
             for at, track in enumerate(tracks):
-                if len(tracks) > 1:
+                if len(tracks) > 1 and at not in still:
                     away = (seen[at] == 0) & ~nobody
                     spans += [(f"{track.name} was not seen", start, stop) for start, stop in _spans(away)]
         for what, start, stop in spans[:MOST_SPANS]:
