@@ -1,12 +1,14 @@
 """The verb `benchmark`: what it measures is what the bot's benchmark_model reads."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 from actions.benchmark_baseline import compare, read, remembered
+from benchmarks import av_peers, bench_av
 from workloads.av_separation import benchmark
 from workloads.av_separation.benchmark import run_benchmark
 from workloads.av_separation.config import Benchmark
@@ -164,3 +166,22 @@ def test_a_baseline_that_cannot_be_read_ends_the_run_and_says_why(run, tmp_path,
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(RunFailed, match="remove it to begin anew"):
         run_benchmark(Benchmark(**QUICK, baseline=str(tmp_path)), run)
+
+
+# --- beside others -------------------------------------------------------------------------------------------------
+
+
+def test_the_comparison_with_peers_asks_for_their_code(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["benchmarks av", "--rtfs", str(tmp_path)])
+    with pytest.raises(SystemExit) as told:
+        bench_av.main()
+    assert told.value.code == 2
+    assert "checkouts of the two peers" in capsys.readouterr().err
+    with pytest.raises(av_peers.Missing, match="a checkout of the peer's repository"):
+        av_peers.iia_net(tmp_path)
+
+
+def test_a_ratio_of_few_blocks_has_no_interval():
+    few, many = bench_av.ratios((4.0,) * 4, (2.0,) * 4), bench_av.ratios((4.0,) * 12, (2.0,) * 12)
+    assert (few["least"], few["median"], few["pairs"], few["pairs_low"], few["pairs_high"]) == (2, 2, 2, None, None)
+    assert (many["pairs_low"], many["pairs_high"]) == (2, 2)

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import sys
 import time
 from types import SimpleNamespace
 
@@ -311,6 +312,28 @@ def test_the_class_of_any_machine_is_a_name_that_the_bot_takes(monkeypatch, proc
     name = machine_class()
     assert re.fullmatch(r"[A-Za-z0-9_.:/-]{1,60}", name)
     report_of({"machine": {"class": name}, "metrics": [{"name": "a", "better": "lower", "samples": [1.0] * 5}]})
+
+
+@pytest.mark.parametrize(
+    ("visible", "tail"),
+    [(None, "/NVIDIA-H200:2g"), ("1", "/NVIDIA-H200"), ("0,1", "/NVIDIA-H200:2g"), ("", ""), ("-1", "")],
+)
+def test_the_class_tells_the_cards_that_may_be_used(monkeypatch, visible, tail):
+    nvml = SimpleNamespace(
+        NVMLError=NVMLError,
+        nvmlInit=lambda: None,
+        nvmlShutdown=lambda: None,
+        nvmlDeviceGetCount=lambda: 2,
+        nvmlDeviceGetHandleByIndex=lambda n: n,
+        nvmlDeviceGetName=lambda _: "NVIDIA H200",
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine_class().partition("c/")[1:] == (("c/", tail[1:]) if tail else ("", ""))
+    nvml.nvmlInit = lambda: (_ for _ in ()).throw(NVMLError())  # a driver that is there and broken
+    assert "NVIDIA" not in machine_class()
 
 
 def test_the_class_of_this_machine_is_the_same_each_time():
