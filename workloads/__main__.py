@@ -1,6 +1,7 @@
 """`python -m workloads NAME VERB …`: run a workload on this machine."""
 
 import argparse
+import contextlib
 import json
 import os
 import re
@@ -10,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workloads import catalogue, settings
-from workloads.contract import EXIT_CODES, Failure, RunFailed, Verb, Workload
+from workloads import catalogue, folder, settings
+from workloads.contract import EXIT_CODES, Failure, RunFailed, Verb, Workload, failure
 from workloads.fingerprint import code_sha
 from workloads.progress import Bar
 from workloads.supervise import supervise
@@ -44,18 +45,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int:
     asked = _parser(workload, verb, name).parse_args(words)
-    told = settings.pairs(asked.set)
-    place = settings.positional(verb.Config)
-    if place and asked.input:
-        told[place] = asked.input
-    heal_id = told.pop(HEAL_ID, "")
-    config = settings.read(verb.Config, told)
-    needs = workload.plan(name, config).as_json()
+    try:
+        told = _told(asked, verb)
+        heal_id = told.pop(HEAL_ID, "")
+        needs = workload.plan(name, settings.read(verb.Config, told)).as_json()
+    except RunFailed as error:
+        if asked.out and not asked.plan:
+            _leave(asked.out, workload.name, name, error)
+        raise
     if asked.plan:
         _say(json.dumps(needs, indent=1) if asked.json else _needs(needs))
         return 0
-    if asked.resume and not asked.resume.is_dir():
-        raise RunFailed(Failure.DATA_MISSING, f"there is no folder {asked.resume} to resume from")
     out = asked.out or Path("runs") / f"{workload.name}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     request = {
         "workload": workload.name,
@@ -84,6 +84,25 @@ def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int
     if asked.report_line:
         _say(REPORT_LINE + (out / "report.json").read_text(encoding="utf-8").replace("\n", ""))
     return ended.exit_code
+
+
+def _told(asked: argparse.Namespace, verb: Verb) -> dict[str, str]:
+    """The settings as they were given. Raises RunFailed."""
+    told = settings.pairs(asked.set)
+    place = settings.positional(verb.Config)
+    if place and asked.input:
+        told[place] = asked.input
+    if asked.resume and not asked.resume.is_dir():
+        raise RunFailed(Failure.DATA_MISSING, f"there is no folder {asked.resume} to resume from")
+    return told
+
+
+def _leave(out: Path, workload: str, verb: str, error: RunFailed) -> None:
+    """Whoever started a run and looks into its folder learns that it was refused."""
+    told = {"workload": workload, "verb": verb, "outcome": "failed", "failure": {**failure(error), "resumable": False}}
+    with contextlib.suppress(OSError):
+        out.mkdir(parents=True, exist_ok=True)
+        folder.write(out / folder.REPORT, told)
 
 
 def _parser(workload: Workload, verb: Verb, name: str) -> argparse.ArgumentParser:

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import IO, Any
 
 from workloads import catalogue, folder, settings
-from workloads.contract import EXIT_CODES, Failure, Report, RunFailed
+from workloads.contract import EXIT_CODES, Failure, Report, RunFailed, failure
 from workloads.failures import classify
 from workloads.fingerprint import fingerprint
 from workloads.tracking import NoTracker, Tracker, tracker
@@ -119,22 +119,6 @@ def told(report: Report) -> dict[str, Any]:
         "drift": dict(report.drift),
         "notes": list(report.notes),
     }
-
-
-def failure(failed: RunFailed) -> dict[str, Any]:
-    """Advice is text, as settings are."""
-    return {
-        "kind": failed.kind.value,
-        "message": str(failed)[:2_000],
-        "advice": {name: _text(value) for name, value in failed.advice.items()},
-        "facts": failed.facts,
-    }
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _watcher() -> IO[str] | None:

@@ -85,6 +85,22 @@ class RunFailed(Exception):
         self.facts = dict(facts or {})
 
 
+def failure(failed: RunFailed) -> dict[str, Any]:
+    """As it stands in a report. Advice is text, as settings are."""
+    return {
+        "kind": failed.kind.value,
+        "message": str(failed)[:2_000],
+        "advice": {name: _text(value) for name, value in failed.advice.items()},
+        "facts": failed.facts,
+    }
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 # --- reports -------------------------------------------------------------------------------------------------------
 
 

@@ -177,9 +177,15 @@ def _unsaid(code: int, why: Failure | None, kernel_killed: bool) -> dict[str, An
 def _kills() -> int:
     """How often the kernel has killed a process of this control group for want of memory; 0 where it does not tell."""
     try:
-        group = Path("/proc/self/cgroup").read_text().strip().rpartition(":")[2]
-        events = (Path("/sys/fs/cgroup") / group.lstrip("/") / "memory.events").read_text()
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return 0
-    told = dict(line.split() for line in events.splitlines() if len(line.split()) == 2)
-    return int(told.get("oom_kill", 0))
+    for line in groups:
+        _, controllers, group = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        name = "memory/{}/memory.oom_control" if controllers else "{}/memory.events"  # the first and second version
+        with contextlib.suppress(OSError, ValueError):
+            told = (Path("/sys/fs/cgroup") / name.format(group.strip("/"))).read_text().split()
+            return int(told[told.index("oom_kill") + 1])
+    return 0

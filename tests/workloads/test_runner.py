@@ -24,7 +24,15 @@ def test_a_run_leaves_its_record_its_events_and_what_the_bot_reads(workloads: Ru
         "energy": {"unavailable": "no GPU"},
     }
     assert ran.record["outcome"] == ran.report["outcome"] == "succeeded"
-    assert [told["event"] for told in ran.events] == ["began", "data", "resumed", "metric", "progress", "metric", "progress"]
+    assert [told["event"] for told in ran.events] == [
+        "began",
+        "data",
+        "resumed",
+        "metric",
+        "progress",
+        "metric",
+        "progress",
+    ]
     assert {"code_sha", "sources_sha256", "libraries", "machine"} <= ran.record["environment"].keys()
     assert "steps" in ran.said
     assert "no GPU" in ran.said
@@ -147,7 +155,7 @@ def test_a_run_is_told_what_it_goes_on_from(workloads: Runner, tmp_path: Path):
 def test_a_folder_that_is_not_there_cannot_be_gone_on_from(here: Runner, tmp_path: Path):
     ran = here("toy", "train", "--resume", str(tmp_path / "nowhere"))
     assert ran.code == EXIT_CODES[Failure.DATA_MISSING]
-    assert not ran.out.exists()
+    assert ran.report["failure"]["kind"] == "data_missing"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +175,8 @@ def test_a_wrong_setting_is_refused_before_anything_runs(here: Runner, told: str
     ran = here("toy", "train", "--set", told)
     assert ran.code == EXIT_CODES[Failure.BAD_SETTING]
     assert said in ran.complained
-    assert not ran.out.exists()
+    assert ran.report["failure"]["resumable"] is False
+    assert [path.name for path in ran.out.iterdir()] == ["report.json"]
 
 
 def test_a_misspelt_workload_or_verb_is_told_what_there_is(here: Runner):
