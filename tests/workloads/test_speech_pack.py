@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -29,8 +30,15 @@ def test_the_pack_is_small_enough_to_commit():
 
 def test_there_is_enough_speech_to_train_with():
     assert minutes(corpus.clips(PACK, "train")) > 10
-    assert minutes(corpus.clips(PACK, "valid")) > 0.9
-    assert minutes(corpus.clips(PACK, "test")) > 0.8
+    assert minutes(corpus.clips(PACK, "valid")) > 2
+    assert minutes(corpus.clips(PACK, "test")) > 2
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_every_voice_can_be_mixed_with_itself(split):
+    spoken = Counter(clip.voice for clip in corpus.clips(PACK, split))
+    assert min(spoken.values()) >= 2
+    assert open_source("pack", split=split, same_voice=1.0, seconds=0.4).example(0).seen.all()
 
 
 def test_the_voices_of_the_test_are_never_trained_with():

@@ -2,7 +2,7 @@
 
     DIR/manifest.jsonl     one line a clip: {"clip", "voice", "split", "frames", "first", "text"}
     DIR/mouths.npy         (frames of all clips, 5) uint8: the mouths' shapes; a clip's begin at its `first`
-    DIR/{train,valid}/*.opus, DIR/test/*.flac    what is measured on is not lossy
+    DIR/{train,valid,test}/*.opus, DIR/people/*.flac    16 kHz mono
 
 A clip without `first` has no mouth. Its length in samples is `frames` * 640.
 """
@@ -67,7 +67,7 @@ def _make(told: tuple[Path, Engines, str, str, int, int]) -> Made:
     rng = np.random.default_rng([seed, zlib.crc32(f"{split}/{name}".encode()), number])
     audio, mouths, text = speak_clip(engines, Voice.named(name), rng)
     stem = "".join(letter if letter.isalnum() else "-" for letter in name)
-    clip = f"{split}/{stem}-{number:05d}.{'flac' if split == 'test' else 'opus'}"
+    clip = f"{split}/{stem}-{number:05d}.opus"
     write_audio(folder / clip, audio)
     return Made({"clip": clip, "voice": name, "split": split, "frames": len(mouths), "text": text}, mouths)
 
