@@ -49,7 +49,7 @@ def test_a_tone_is_bright_at_its_frequency_and_time() -> None:
 
 
 def test_a_long_sound_costs_no_more_columns_and_a_short_one_none_too_few() -> None:
-    assert picture.spectrogram(speech(60.0), columns=20).shape == (257, 20)
+    assert picture.spectrogram(speech(20.0), columns=20).shape == (257, 20)
     assert np.isfinite(picture.spectrogram(np.zeros(3, np.float32), columns=20)).all()
 
 
@@ -75,7 +75,7 @@ def test_silence_can_be_drawn(tmp_path: Path) -> None:
 
 
 def test_long_films_are_told_in_minutes(tmp_path: Path) -> None:
-    picture.write_spectrograms(tmp_path / "a.svg", [("long", np.zeros(RATE * 600, np.float32))])
+    picture.write_spectrograms(tmp_path / "a.svg", [("long", np.zeros(RATE * 240, np.float32))])
     text = (tmp_path / "a.svg").read_text()
     assert "time, min:s" in text
-    assert ">8:00<" in text
+    assert ">3:20<" in text

@@ -228,7 +228,9 @@ def test_a_photograph_of_a_face_is_no_moving_lips(studio: Studio, tmp_path: Path
 def test_a_sound_file_gives_tracks_and_no_films(studio: Studio, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "talk.wav", speech(1.0) + speech(1.0, 190, seed=1), 16_000)
     run = Told(tmp_path / "run")
-    report = run_separate(config(studio, input=str(tmp_path / "talk.wav"), landmarks="", speakers=2), run)
+    report = run_separate(
+        config(studio, input=str(tmp_path / "talk.wav"), landmarks="", speakers=2, picture=False), run
+    )
     assert "there are no pictures: separated by sound alone" in report.notes
     assert sorted(path.name for path in run.out.glob("voice*")) == ["voice-1.wav", "voice-2.wav"]
     assert isinstance(report.metrics["real_time_factor_faces"], Unavailable)
@@ -300,7 +302,9 @@ def test_a_silent_film_has_nothing_to_separate(studio: Studio, tmp_path: Path) -
 def test_silence_stays_silent_and_is_said_to_be(studio: Studio, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "quiet.wav", np.zeros(16_000, np.float32), 16_000)
     run = Told(tmp_path / "run")
-    report = run_separate(config(studio, input=str(tmp_path / "quiet.wav"), landmarks="", speakers=2), run)
+    report = run_separate(
+        config(studio, input=str(tmp_path / "quiet.wav"), landmarks="", speakers=2, picture=False), run
+    )
     assert any("voice-1 is silent" in note for note in report.notes)
     assert isinstance(report.metrics["input_loudness"], Unavailable)
     assert np.abs(media.read_audio(run.out / "voice-1.wav")).max() < 1e-3

@@ -5,6 +5,7 @@ containers and codecs named here: a playlist or a concat script, which would mak
 none of them. Pixels and seconds are limited, and nothing holds a whole film in memory.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
@@ -69,6 +70,7 @@ class Limits:
 
 
 DEFAULT = Limits()
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,8 @@ def _container(path: str | Path, limits: Limits) -> Iterator[Any]:
         try:
             yield container
         except av.error.FFmpegError as error:
+            if error.errno in _FULL:  # what is written while this is read
+                raise RunFailed(Failure.DISK_FULL, "there is no space left for the films") from error
             raise _bad(path, _reason(error)) from error
         finally:
             container.close()
@@ -399,10 +403,14 @@ class Video:
                     yield at, cache(partial(self._grey, reformatter, frame))
 
     def _grey(self, reformatter: Any, frame: Any) -> Bytes:
-        width, height = max(2, round(frame.width * self.scale)), max(2, round(frame.height * self.scale))
-        plain = reformatter.reformat(frame, width=width, height=height, format="gray", interpolation="AREA")
-        grey: Bytes = np.ascontiguousarray(np.rot90(plain.to_ndarray(), round(frame.rotation / 90) % 4))
         wanted = (max(2, round(self.media.height * self.scale)), max(2, round(self.media.width * self.scale)))
+        width, height = max(2, round(frame.width * self.scale)), max(2, round(frame.height * self.scale))
+        try:
+            plain = reformatter.reformat(frame, width=width, height=height, format="gray", interpolation="AREA")
+        except av.error.FFmpegError:  # a damaged header may claim colours that there are not
+            self.damaged += 1
+            return np.zeros(wanted, np.uint8)
+        grey: Bytes = np.ascontiguousarray(np.rot90(plain.to_ndarray(), round(frame.rotation / 90) % 4))
         if grey.shape != wanted:  # the film changes its size on the way
             whole = np.zeros(wanted, np.uint8)
             high, wide = min(wanted[0], grey.shape[0]), min(wanted[1], grey.shape[1])
@@ -446,7 +454,7 @@ def _space(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (28, 122):  # no space, no quota
+        if error.errno in _FULL:
             raise RunFailed(Failure.DISK_FULL, f"there is no space left for {path.name}") from error
         raise
 

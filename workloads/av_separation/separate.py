@@ -11,6 +11,7 @@ The film is read in pieces, and what has been separated waits on disk: memory do
 """
 
 import contextlib
+import errno
 import math
 import shutil
 import time
@@ -60,7 +61,7 @@ def run_separate(config: Separate, run: Run, *, finder: Finder | None = None) ->
     try:
         return _Separation(config, run, limits, film, told, model, weights, device, scratch, finder).report(begun)
     except OSError as error:
-        if error.errno in (28, 122):  # no space, no quota
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunFailed(Failure.DISK_FULL, f"there is no space left below {run.out}") from error
         raise
     finally:
