@@ -89,7 +89,8 @@ def make(
     jobs: int,
 ) -> Iterator[Made]:
     """Speaks `plan`: (split, voices, minutes) each. Yields every clip made; the manifest is written at the end.
-    The same seed speaks the same, however many jobs. Raises NoVoice."""
+    The same seed speaks the same, however many jobs; but
+    espeak-ng varies a little with what its process has said before. Raises NoVoice."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     drawn: list[NDArray[np.uint8]] = []
