@@ -67,12 +67,14 @@ class Noted:
         self.out, self.resume = out, resume
         self.events: list[tuple[str, dict]] = []
         self.curves: dict[str, list[tuple[int, float]]] = {}
+        self.shown: list[tuple[float, float, str]] = []
         self._end_at, self._checks = end_at, 0
 
     def event(self, name, /, **fields):
         self.events.append((name, fields))
 
-    def progress(self, done, total, unit, **figures): ...
+    def progress(self, done, total, unit, **figures):
+        self.shown.append((done, total, unit))
 
     def metric(self, name, value, step, unit=""):
         self.curves.setdefault(name, []).append((step, value))
@@ -320,7 +322,9 @@ def test_a_mixture_without_numbers_is_the_data_s_fault(tmp_path):
 
 
 def test_time_ends_it_in_good_order(tmp_path):
-    _run, report = trained(replace(SMALL, steps=100_000, minutes=0.3 / 60), tmp_path)
+    run, report = trained(replace(SMALL, steps=100_000, minutes=0.3 / 60), tmp_path)
+    assert {unit for _, _, unit in run.shown[1:]} == {"min"}
+    assert all(done <= total for done, total, _ in run.shown)
     assert 0 < report.metrics["steps"].value < 100_000
     assert checkpoint.latest(tmp_path / train.CHECKPOINTS) is not None
 

@@ -281,8 +281,16 @@ class Trainer:
         progress.step += 1
         progress.examples += global_batch(config)
         if self.first:
-            told = {"loss_db": total} if math.isfinite(total) else {}
-            self.run.progress(progress.step, config.steps, "steps", **told)
+            self._tell_progress({"loss_db": total} if math.isfinite(total) else {})
+
+    def _tell_progress(self, figures: dict[str, float]) -> None:
+        """In steps, or in minutes where these will be over first."""
+        config, progress = self.config, self.progress
+        if config.minutes and progress.elapsed_s / (60 * config.minutes) > progress.step / config.steps:
+            minutes = min(progress.elapsed_s / 60, config.minutes)
+            self.run.progress(round(minutes, 2), config.minutes, "min", step=progress.step, **figures)
+        else:
+            self.run.progress(progress.step, config.steps, "steps", **figures)
 
     def _loss(self, batch: Batch) -> Tensor:
         with self.accelerator.autocast():
