@@ -212,15 +212,18 @@ def main() -> None:
     parser.add_argument("--only", default="peaks,restarts")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    if "restarts" in args.only:
+        keep("restarts", restarts())
+    for name in args.models.split(",") if "peaks" in args.only else ():
+        keep(f"peaks {name}", peaks(name))
+
+
+def keep(name: str, found: Any) -> None:
+    """Beside what earlier calls have found."""
     path = RESULTS / "memory.json"
     told = json.loads(path.read_text()) if path.exists() else {}
     told["machine"] = {"python": platform.python_version(), "torch": torch.__version__, "libc": platform.libc_ver()}
-    if "restarts" in args.only:
-        told["restarts"] = restarts()
-    for name in args.models.split(",") if "peaks" in args.only else ():
-        told.setdefault("peaks", {})[name] = peaks(name)
-        path.write_text(json.dumps(told, indent=1) + "\n")
-    path.write_text(json.dumps(told, indent=1) + "\n")
+    path.write_text(json.dumps(told | {name: found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -120,8 +120,9 @@ def probe(step: Callable[[int], None], batches: Sequence[int] = (1, 3), device: 
     once for each of two batches, in this process, and measure. None where this system does not let peaks be measured.
     On the CPU the process is made `steady` first, and the estimate is one for processes that are.
 
-    The steps are real: whoever wants the weights as they were keeps them before. The nearer the batches lie to those
-    that are asked for the better it predicts; after an OOM an eighth and a quarter of what failed do well.
+    The steps are real: whoever wants the weights as they were keeps them before. Choose batches near those that are
+    asked for, after an OOM an eighth and a quarter of what failed. Gradients grow while activations shrink, so a very
+    small batch peaks late in the backward pass and a large one early: from there it tells too little.
     """
     meter: _Gpu | _Process
     if device.startswith("cuda"):
