@@ -131,7 +131,7 @@ def test_training_makes_the_loss_smaller_and_keeps_the_weights(tmp_path):
     assert losses[-1] < losses[0] - 1
     assert report.metrics["steps"] == Measured(60)
     assert report.metrics["valid_si_snri_db"] == Unavailable("there was no validation")
-    assert (tmp_path / report.artefacts["weights"]).is_file()
+    assert (tmp_path / report.artefacts["model"]).is_file()
     rows = json.loads((tmp_path / report.artefacts["observations"]).read_text())["rows"]
     assert len(rows) == report.drift["batches"] == 60
 

@@ -646,4 +646,4 @@ def _report(trainer: Trainer, first_step: int, first_s: float) -> Report:
     notes = [f"the weights are those of step {step}"]
     if config.patience and progress.stale >= config.patience:
         notes.append(f"it stopped early: {progress.stale} validations brought no gain")
-    return Report(metrics=found, artefacts={"weights": WEIGHTS, "observations": rows}, drift=drift, notes=tuple(notes))
+    return Report(metrics=found, artefacts={"model": WEIGHTS, "observations": rows}, drift=drift, notes=tuple(notes))
