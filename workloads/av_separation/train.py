@@ -551,6 +551,7 @@ def run_train(
 
 def _train(config: Train, run: Run, open_source: Open, make: Callable[[str], Separator]) -> Report:
     trainer = None
+    _careful(run.resume)
     try:
         trainer = Trainer(config, run, open_source, make)
         run.event("data", spec=config.data, sha256=data.fingerprint_of(config.data))
@@ -589,6 +590,7 @@ def _train_along(
     config: Train, out: Path, resume: Path | None, open_source: Open, make: Callable[[str], Separator]
 ) -> None:
     trainer = None
+    _careful(resume)
     try:
         trainer = Trainer(config, Along(out, resume), open_source, make)
         if resume is not None:
@@ -613,6 +615,12 @@ def _advised(error: Exception, trainer: Trainer | None, resumed: Path | None) ->
     traceback.clear_frames(error.__traceback__)  # they hold what did not fit
     advice, facts = trainer.smaller_batch(_failures_before(resumed))
     return RunFailed(failed.kind, str(failed), advice=advice, facts=failed.facts | facts)
+
+
+def _careful(resumed: Path | None) -> None:
+    """After an OOM the batch was chosen for a process whose heap is steady."""
+    if _failures_before(resumed):
+        memory.steady()
 
 
 def _failures_before(resumed: Path | None) -> int:
