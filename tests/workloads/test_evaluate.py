@@ -113,6 +113,18 @@ def test_a_measure_without_a_number_keeps_its_reason(tmp_path, monkeypatch):
     assert isinstance(found["si_snri_db"], Measured)
 
 
+def test_the_mixture_as_it_is_stands_beside_what_was_separated(tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate.data, "fingerprint_of", lambda spec: "0" * 64)
+    monkeypatch.setattr(evaluate, "_model", lambda config: (Told(), "known"))
+    monkeypatch.setattr(metrics, "pesq", lambda estimate, clean: metrics.si_snr(estimate, clean))
+    monkeypatch.setattr(metrics, "stoi", lambda estimate, clean: 0.5)
+    config = Evaluate(mixtures=2, seconds=0.64, device="cpu", perceptual=True)
+    found = evaluate.run_evaluate(config, Quiet(tmp_path), open_source=Noises).metrics
+    assert found["pesq_mos_mixture"].value == pytest.approx(0, abs=0.5)
+    assert found["pesq_mos"].value == pytest.approx(20, abs=0.5)
+    assert "si_snri_db_mixture" not in found
+
+
 def test_weights_are_found_in_a_file_a_run_and_a_checkpoint(tmp_path):
     torch.manual_seed(3)
     separator = build("tiny")

@@ -51,6 +51,8 @@ CONDITIONS = (
     Condition("same_voice", "_same_voice", "true", same_voice=True),
     Condition("same_voice_wrong_lips", "_same_voice_wrong_lips", "wrong", same_voice=True),
 )
+AS_IT_IS = Condition("mixture", "_mixture", "")
+"""Nothing is separated: what PESQ and STOI begin with."""
 UNITS: Mapping[str, str] = {"si_snri_db": "dB", "sdri_db": "dB", "pesq_mos": "MOS", "stoi": ""}
 
 
@@ -136,7 +138,7 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 
 def measured(table: Mapping[str, Any]) -> dict[str, Metric]:
     """The report's metrics: `si_snri_db`, `si_snri_db_wrong_lips`, …, `lips_gap_db`, each with `_low` and `_high`."""
-    suffixes = {each.name: each.suffix for each in CONDITIONS}
+    suffixes = {each.name: each.suffix for each in (*CONDITIONS, AS_IT_IS)}
     found: dict[str, Metric] = {}
     for condition, measures in table.items():
         for measure, told in measures.items():
@@ -159,18 +161,21 @@ def _rows(
         estimates = _separated(separator, example.mixture, mouths, seen)
         if condition.name == "true_lips":
             observed.add(example.mixture[None], seen[None], example.clean[None])
+            if config.perceptual:
+                yield from (_row(config, AS_IT_IS, example, index, at, example.mixture) for at in range(len(seen)))
         order = metrics.best_order(estimates, example.clean) if condition.lips == "none" else range(len(estimates))
-        for voice, at in enumerate(order):
-            sounds = estimates[at], example.clean[voice], example.mixture
-            row: Row = {
-                "mixture": index,
-                "voice": voice,
-                "condition": condition.name,
-                "snr_db": _number(example.snr_db),
-            }
-            for measure, told in _measures(config, condition, *sounds).items():
-                row[measure] = told.value if isinstance(told, Measured) else told.as_json()
-            yield row
+        yield from (_row(config, condition, example, index, voice, estimates[at]) for voice, at in enumerate(order))
+
+
+def _row(config: Evaluate, condition: Condition, example: Example, index: int, voice: int, estimate: Floats) -> Row:
+    told = _measures(config, condition, estimate, example.clean[voice], example.mixture)
+    return {
+        "mixture": index,
+        "voice": voice,
+        "condition": condition.name,
+        "snr_db": _number(example.snr_db),
+        **{name: each.value if isinstance(each, Measured) else each.as_json() for name, each in told.items()},
+    }
 
 
 def _measures(
@@ -181,10 +186,13 @@ def _measures(
     def gain(of: metrics.Measure) -> Metric:
         return metrics.measure(lambda *sounds: metrics.improvement(of, *sounds), "dB", estimate, clean, mixture)
 
-    found: dict[str, Metric] = {"si_snri_db": gain(metrics.si_snr)}
+    found: dict[str, Metric] = {}
+    if condition is not AS_IT_IS:
+        found["si_snri_db"] = gain(metrics.si_snr)
     if condition.lips == "wrong":
         return found
-    found["sdri_db"] = gain(metrics.sdr)
+    if condition is not AS_IT_IS:
+        found["sdri_db"] = gain(metrics.sdr)
     if config.perceptual:
         found["pesq_mos"] = metrics.measure(metrics.pesq, "MOS", estimate, clean)
         found["stoi"] = metrics.measure(metrics.stoi, "", estimate, clean)
@@ -211,7 +219,7 @@ def _mean(rows: list[Row], measure: str) -> dict[str, Any]:
 
 def _gap(rows: list[Row], one: str, other: str) -> dict[str, Any]:
     """Of each voice under the one condition less the same under the other."""
-    values = {(row["condition"], row["mixture"], row["voice"]): row["si_snri_db"] for row in rows}
+    values = {(row["condition"], row["mixture"], row["voice"]): row.get("si_snri_db") for row in rows}
     groups: dict[int, list[float]] = {}
     for (condition, mixture, voice), value in values.items():
         beside = values.get((other, mixture, voice))
