@@ -1,5 +1,6 @@
 """What every launcher does: a run begins once, is followed to its end, can be gone on from, and can be ended."""
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.adapters.launchers.common import cancelled, failed
 from app.domain.errors import Refused
 from app.ports.launcher import RunSpec, RunState
 from tests.adapters.launcher_worlds import World, alive, ended, failure_of, process_world, ray_world, spec
@@ -216,3 +218,27 @@ def test_a_run_is_told_how_much_memory_it_may_take(world: World) -> None:
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+@pytest.mark.parametrize("kind", [[], {}, 7, None])
+def test_a_failure_that_names_no_kind_hides_no_end(kind: object) -> None:
+    report = {"failure": {"kind": kind}}
+    assert cancelled(report) == report
+    assert failed(report, code=1, resumable=False) == report
+    assert failed(report, code=-9, resumable=False)["failure"]["kind"] == "killed"
+    assert failed(report, code=-9, resumable=False, out_of_memory=True)["failure"]["kind"] == "host_oom"
+    assert failed(report, code=-9, resumable=False, limit_s=1.0)["failure"]["kind"] == "timed_out"
+
+
+def test_a_report_is_a_file_of_its_own(world: World, tmp_path: Path) -> None:
+    """A link would have the bot tell what a run may not read, and a pipe would have it wait for ever."""
+    handle = world.launcher.start(spec("train"))
+    ended(world.launcher, handle)
+    report, secret = world.out(handle) / "report.json", tmp_path / "secret.json"
+    secret.write_text('{"token": "s3cret"}')
+    report.unlink()
+    report.symlink_to(secret)
+    assert "token" not in world.launcher.status(handle).report
+    report.unlink()
+    os.mkfifo(report)
+    assert "token" not in world.launcher.status(handle).report

@@ -84,8 +84,11 @@ def test_a_token_is_sent_only_where_nobody_can_read_it(world: RayWorld, tmp_path
     with pytest.raises(Insecure):
         RayLauncher("http://head.example.com:8265", tmp_path, token_file=token)
     RayLauncher("https://head.example.com", tmp_path, token_file=token)
-    with pytest.raises(Refused, match="RAY_TOKEN_FILE"):
-        world.again(token_file=tmp_path / "not there").reap(frozenset())
+    for unfit in (tmp_path / "not there", tmp_path / "unfit"):
+        (tmp_path / "unfit").write_text("s3crét")
+        with pytest.raises(Refused, match="RAY_TOKEN_FILE") as refused:
+            world.again(token_file=unfit).reap(frozenset())
+        assert refused.value.__cause__ is None
 
 
 @pytest.mark.parametrize("url", ["", "head:8265", "ray://head:10001", "http://user:pass@head:8265", "http://head/?a=b"])
@@ -181,6 +184,17 @@ def test_of_a_long_log_the_end_is_read(world: RayWorld) -> None:
         assert len(status.tail) < 20_000
 
 
+def test_the_end_of_a_long_log_may_begin_with_anything(world: RayWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with what looks like the beginning of an object."""
+    handle = world.launcher.start(spec("fail"))
+    ended(world.launcher, handle)
+    body = json.dumps({"logs": "x" * 100 + "{".ljust(30) + "the end"}).encode()
+    cluster_of(world).answers[f"GET /api/jobs/{handle}/logs"] = (200, body)
+    for shift in range(40):
+        monkeypatch.setattr(ray, "KEPT_OF_A_LOG", 20 + shift)
+        assert world.launcher.status(handle).tail.endswith("the end")
+
+
 def test_a_log_that_cannot_be_read_hides_no_end(world: RayWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """The node on which it lay is gone, or it is too long."""
     handle = world.launcher.start(spec("train"))
@@ -189,6 +203,8 @@ def test_a_log_that_cannot_be_read_hides_no_end(world: RayWorld, monkeypatch: py
     status = world.launcher.status(handle)
     assert (status.state, status.report["accuracy"]) == (RunState.SUCCEEDED, 0.5)
     assert "its log cannot be read" in status.tail
+    cluster_of(world).answers[f"GET /api/jobs/{handle}/logs"] = (200, b"<html>")
+    assert world.launcher.status(handle).state is RunState.SUCCEEDED
     cluster_of(world).answers.clear()
     monkeypatch.setattr(ray, "MOST_OF_A_LOG", 10)
     assert "longer than 10 bytes" in world.launcher.status(handle).tail
@@ -228,6 +244,20 @@ def test_a_run_that_the_cluster_forgot_is_lost_and_can_be_gone_on_from(world: Ra
 
 
 # --- whose it is ---------------------------------------------------------------------------------------------------
+
+
+def test_a_directory_is_kept_for_a_time_after_the_end_of_a_run_not_after_its_beginning(world: RayWorld) -> None:
+    handle = world.launcher.start(spec("train"))
+    ended(world.launcher, handle)
+    cluster_of(world).jobs.pop(handle)
+    cluster_of(world).running.pop(handle)
+    began = time.time() - 1_000
+    os.utime(world.out(handle).parent, (began, began))
+    world.again(keep_s=500.0).reap(frozenset())
+    assert world.out(handle).is_dir()
+    os.utime(world.out(handle), (began, began))
+    world.again(keep_s=500.0).reap(frozenset())
+    assert not world.out(handle).exists()
 
 
 def test_what_others_run_on_the_cluster_is_left_alone(world: RayWorld, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """What all launchers hold to: what may be run at all, and what is told of a run that ended without a word."""
 
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,10 +45,12 @@ def settings_of(spec: RunSpec) -> list[str]:
 
 
 def read_object(path: Path) -> Mapping[str, Any] | None:
-    """None where there is none that can be read: what a run wrote is data of a stranger."""
+    """None where there is none that can be read: what a run wrote is data of a stranger. A link to elsewhere is none,
+    nor is a pipe, which would be waited for."""
     try:
-        with path.open("rb") as file:
-            content = file.read(REPORT_BYTES + 1)
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            content = file.read(REPORT_BYTES + 1) if regular else b""
     except OSError:
         return None
     return parse_object(content)
@@ -86,7 +90,7 @@ def failed(
     memory meanwhile, and `lost` says how it was lost sight of. A failure of which neither side knows anything is not
     made up."""
     told = report.get("failure")
-    said = told.get("kind") if isinstance(told, dict) else None
+    said = _said(report)
     signal = _signal(code)
     if limit_s is not None and (said is None or said in _NOT_ITS_OWN):
         kind, why = "timed_out", f"it was ended after its time limit of {limit_s:g} s"
@@ -102,10 +106,16 @@ def failed(
 
 def cancelled(report: Mapping[str, Any]) -> Mapping[str, Any]:
     """The report of a run that was cancelled: that is why it ended, however it took it."""
-    told = report.get("failure")
-    if not isinstance(told, dict) or told.get("kind") not in _NOT_ITS_OWN:
+    if _said(report) not in _NOT_ITS_OWN:
         return report
-    return {**report, "failure": {**told, "kind": "cancelled", "message": "it was cancelled"}}
+    return {**report, "failure": {**report["failure"], "kind": "cancelled", "message": "it was cancelled"}}
+
+
+def _said(report: Mapping[str, Any]) -> str | None:
+    """What kind of failure the run names. None: it names none."""
+    told = report.get("failure")
+    said = told.get("kind") if isinstance(told, dict) else None
+    return said if isinstance(said, str) else None
 
 
 def _signal(code: int | None) -> int:

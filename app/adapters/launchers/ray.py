@@ -186,7 +186,7 @@ class RayLauncher:
                 self._ask("DELETE", f"/api/jobs/{handle}")
         for where in self._directory.iterdir() if self._directory.is_dir() else ():
             known = where.name in needed or not HANDLE.fullmatch(where.name)
-            if not known and time.time() - where.stat().st_mtime > self._keep_s:
+            if not known and time.time() - _ended_at(where) > self._keep_s:
                 shutil.rmtree(where, ignore_errors=True)
         return ended
 
@@ -245,10 +245,9 @@ class RayLauncher:
         """The end of its log, and why there is none: the node that it lay on may be gone, and then the run is over all
         the same."""
         try:
-            body = self._ask("GET", f"/api/jobs/{handle}/logs", end=True) or b""
+            return _end_of_log(self._ask("GET", f"/api/jobs/{handle}/logs", end=True) or b"{}"), ""
         except Unreachable as error:
             return b"", f"(its log cannot be read: {error})"
-        return _end_of_log(body), ""
 
     def _ask(self, method: str, path: str, *, end: bool = False, **more: Any) -> bytes | None:
         """The answer, or its `end`. None: 404."""
@@ -275,9 +274,11 @@ class RayLauncher:
 
     def _headers(self) -> dict[str, str]:
         try:
-            return {"Authorization": f"Bearer {self._token_file.read_text().strip()}"} if self._token_file else {}
-        except OSError as error:
-            raise Refused("HEAL_LAUNCHER__RAY_TOKEN_FILE cannot be read") from error
+            return (
+                {"Authorization": f"Bearer {self._token_file.read_text('ascii').strip()}"} if self._token_file else {}
+            )
+        except (OSError, UnicodeError):
+            raise Refused("HEAL_LAUNCHER__RAY_TOKEN_FILE cannot be read") from None
 
 
 def _body(answer: requests.Response, *, end: bool) -> bytes:
@@ -300,7 +301,7 @@ def _body(answer: requests.Response, *, end: bool) -> bytes:
 def _end_of_log(body: bytes) -> bytes:
     """Of the end of `{"logs": "…"}`: what was cut may begin in the middle of a character's escape."""
     text = body.decode("utf-8", "replace")
-    if text.startswith("{"):
+    if len(body) < KEPT_OF_A_LOG:
         found = _json(body)
         log = found.get("logs") if isinstance(found, dict) else None
         return (log if isinstance(log, str) else "").encode("utf-8", "replace")
@@ -311,6 +312,11 @@ def _end_of_log(body: bytes) -> bytes:
         except ValueError:
             continue
     return b""
+
+
+def _ended_at(where: Path) -> float:
+    """About when a run last wrote whole files into its directory, as it does at its end."""
+    return max((found.stat().st_mtime for found in (where, where / "out") if found.is_dir()), default=time.time())
 
 
 def _json(body: bytes) -> Any:
