@@ -13,7 +13,7 @@ from app.domain.run import Failure, spelt
 BATCH, ACCUMULATE, RATE = "batch", "accumulate", "learning_rate"
 MOST = 1_000_000
 WORDS: Mapping[str, tuple[str, ...]] = {"precision": ("fp32", "bf16", "fp16")}
-COUNTS: Mapping[str, int] = {BATCH: 1, ACCUMULATE: 1, "workers": 0, "threads": 1}
+COUNTS: Mapping[str, int] = {BATCH: 1, ACCUMULATE: 1, "loaders": 0, "workers": 0, "threads": 1}
 """Whole numbers, and the least of each."""
 AMOUNTS: Mapping[str, float] = {RATE: 1.0, "clip": 1_000.0}
 """Numbers above 0, and the most of each."""

@@ -1,4 +1,4 @@
-"""A workload as the launcher starts it, which may take no more memory than its settings say: when a step does not fit,
+"""A workload as the launcher starts it, which may take no more memory than the launcher says: when a step does not fit,
 it says so, with what would fit, and goes on from where it stopped. What it then trains stands in a folder."""
 
 import argparse
@@ -11,17 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-EXAMPLE_MIB = (1, 1, 16, 40)  # of each step: they get longer
+if sys.argv[1] != "churn":  # one of the product's own
+    os.execv(sys.executable, [sys.executable, "-m", "workloads", *sys.argv[1:]])
+
+EXAMPLE_MIB = (1, 1, 150, 350)  # of each step: they get longer
 
 parser = argparse.ArgumentParser()
 parser.add_argument("name")
 parser.add_argument("verb")
 parser.add_argument("--out", type=Path)
 parser.add_argument("--resume", type=Path)
+parser.add_argument("--memory-mib", type=int)
 parser.add_argument("--set", action="append", default=[])
 told = parser.parse_args()
 settings = dict(pair.split("=", 1) for pair in told.set)
-batch, accumulate, limit_mib = (int(settings[name]) for name in ("batch", "accumulate", "limit_mib"))
+batch, accumulate, limit_mib = int(settings["batch"]), int(settings["accumulate"]), told.memory_mib
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 _, most = resource.getrlimit(resource.RLIMIT_AS)
 resource.setrlimit(resource.RLIMIT_AS, (taken + (limit_mib << 20), most))
