@@ -14,8 +14,10 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from actions.gate.rows import Evaluation
+from actions.gate.rows import read as read_rows
 from workloads import checkpoint
-from workloads.av_separation import train
+from workloads.av_separation import rows, train
 from workloads.av_separation.config import Train
 from workloads.av_separation.mixing import Example
 from workloads.av_separation.model import Separator, Shape
@@ -379,3 +381,23 @@ def test_in_half_precision_it_trains_too(tmp_path):
     _, report = trained(replace(SMALL, steps=2, precision="bf16"), tmp_path)
     assert np.isfinite(report.metrics["train_loss_db"].value)
     assert all(of.dtype == torch.float32 for of in weights(tmp_path).values() if of.is_floating_point())
+
+
+def gated(path: Path) -> Evaluation:
+    return read_rows(path.name, path.read_bytes())
+
+
+def test_what_it_makes_of_held_out_mixtures_is_what_the_gate_reads(tmp_path):
+    config = replace(SMALL, steps=2, validate_every=1, valid_mixtures=3)
+    _run, report = trained(config, tmp_path)
+    found = gated(tmp_path / report.artefacts["evaluation"])
+    assert list(found.ids) == [f"{mixture}-{voice}" for mixture in range(3) for voice in range(2)]
+    assert found.group == ["0", "0", "1", "1", "2", "2"]
+    assert all(0 < left < 100 for left in found.prediction)
+    assert set(found.label) == {0.0}
+
+
+def test_a_voice_without_any_rest_is_predicted_as_its_label(tmp_path):
+    source = Tones("", split="valid", seconds=0.32, seed=0)
+    rows.write(tmp_path, source, 2, lambda example: example.clean, free=False)
+    assert max(gated(tmp_path / rows.EVALUATION).prediction) < 1e-3

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from workloads import checkpoint, folder, memory, ranks, seed
-from workloads.av_separation import data, losses, metrics
+from workloads.av_separation import data, losses, metrics, rows
 from workloads.av_separation.config import Train
 from workloads.av_separation.data import Example, Source
 from workloads.av_separation.drift import Observations
@@ -397,12 +397,9 @@ class Trainer:
         progress = self.progress
         self.model.eval()
         found: list[float] = []
-        with torch.no_grad(), self.accelerator.autocast():
-            for index in range(self.config.valid_mixtures):
-                example = self.valid.example(index)
-                batch = Batch.of([example]).to(self.accelerator.device)
-                estimates = self.model(batch.mixture, batch.mouths, batch.seen)[0].float().cpu().numpy()
-                found += improvements(example, estimates, free=self.config.mode == "pit")
+        for index in range(self.config.valid_mixtures):
+            example = self.valid.example(index)
+            found += improvements(example, self.separated(example), free=self.config.mode == "pit")
         self.model.train()
         if not found:
             raise RunFailed(Failure.DATA_MALFORMED, "no mixture for the validation has a voice that can be measured")
@@ -414,6 +411,13 @@ class Trainer:
         else:
             progress.stale += 1
         return better
+
+    def separated(self, example: Example) -> np.ndarray[Any, Any]:
+        """(speakers, samples), by the weights as they are now."""
+        batch = Batch.of([example]).to(self.accelerator.device)
+        with torch.no_grad(), self.accelerator.autocast():
+            found: np.ndarray[Any, Any] = self.model(batch.mixture, batch.mouths, batch.seen)[0].float().cpu().numpy()
+        return found
 
     # checkpoints
 
@@ -634,7 +638,12 @@ def _report(trainer: Trainer, first_step: int, first_s: float) -> Report:
     config, progress, out = trainer.config, trainer.progress, trainer.run.out
     model, step = trainer.best_weights()
     save_weights(model, out / WEIGHTS, config.preset)
-    rows, drift = trainer.observed.write(out)
+    observed, drift = trainer.observed.write(out)
+    artefacts = {"model": WEIGHTS, "observations": observed}
+    if trainer.valid is not None:
+        model.eval()
+        kept = rows.write(out, trainer.valid, config.valid_mixtures, trainer.separated, free=config.mode == "pit")
+        artefacts["evaluation"] = kept
     steps, spent = progress.step - first_step, progress.elapsed_s - first_s
     found: dict[str, Metric] = {
         "valid_si_snri_db": Unavailable("there was no validation")
@@ -654,4 +663,4 @@ def _report(trainer: Trainer, first_step: int, first_s: float) -> Report:
     notes = [f"the weights are those of step {step}"]
     if config.patience and progress.stale >= config.patience:
         notes.append(f"it stopped early: {progress.stale} validations brought no gain")
-    return Report(metrics=found, artefacts={"model": WEIGHTS, "observations": rows}, drift=drift, notes=tuple(notes))
+    return Report(metrics=found, artefacts=artefacts, drift=drift, notes=tuple(notes))
