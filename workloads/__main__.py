@@ -2,6 +2,8 @@
 
 import argparse
 import contextlib
+import errno
+import itertools
 import json
 import os
 import re
@@ -38,9 +40,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return _run(workload, catalogue.verb(workload, words[1]), words[1], words[2:])
     except RunFailed as error:
         return _refused(error, as_json="--json" in words)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
-        return 0
 
 
 def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int:
@@ -56,7 +55,6 @@ def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int
     if asked.plan:
         _say(json.dumps(needs, indent=1) if asked.json else _needs(needs))
         return 0
-    out = asked.out or Path("runs") / f"{workload.name}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     request = {
         "workload": workload.name,
         "verb": name,
@@ -68,12 +66,13 @@ def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int
         "time_limit_s": asked.time_limit_s,
         "needs": needs,
     }
+    out = asked.out or Path("runs") / f"{workload.name}-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out = _made(out, new=not asked.out)
         with Bar(sys.stderr, name, quiet=asked.quiet) as bar:
             ended = supervise(out.absolute(), request, bar.show)
     except OSError as error:
-        kind = Failure.DISK_FULL if error.errno == 28 else Failure.BAD_SETTING
+        kind = Failure.DISK_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else Failure.BAD_SETTING
         raise RunFailed(kind, f"{out} cannot be written: {error.strerror}; name another folder with --out") from error
     if asked.json:
         _say(json.dumps(ended.record, indent=1))
@@ -84,6 +83,20 @@ def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int
     if asked.report_line:
         _say(REPORT_LINE + (out / "report.json").read_text(encoding="utf-8").replace("\n", ""))
     return ended.exit_code
+
+
+def _made(out: Path, *, new: bool) -> Path:
+    """The folder; another one, where it is to be new and a run of the same second has it already."""
+    found = out
+    for number in itertools.count(2):
+        try:
+            found.mkdir(parents=True, exist_ok=not new)
+            break
+        except FileExistsError:
+            if not new:
+                raise
+            found = out.with_name(f"{out.name}-{number}")
+    return found
 
 
 def _told(asked: argparse.Namespace, verb: Verb) -> dict[str, str]:
@@ -216,12 +229,16 @@ def _wrapped(text: str) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # nobody reads any more, which changes nothing of how it ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a workload is, what it is told, and what it answers. Standard library only: planning never loads torch."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -112,7 +113,11 @@ class Measured:
     unit: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return {"value": self.value, "unit": self.unit}
+        """What came out as NaN or infinite is no number, and is told as none."""
+        value = self.value.item() if hasattr(self.value, "item") else self.value  # numpy's own kinds are no JSON
+        if not math.isfinite(value):
+            return Unavailable(f"it came out as {value}").as_json()
+        return {"value": value, "unit": self.unit}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ report.json    what the bot reads of it
 """
 
 import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,19 @@ def write(path: Path, value: Any) -> None:
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def plain(value: Any) -> Any:
+    """What JSON can hold: a number that is none becomes its name ("nan"), and what is unknown its text."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(each) for each in value]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(float(value))
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)
 
 
 def read(path: Path) -> dict[str, Any] | None:

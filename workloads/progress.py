@@ -1,5 +1,6 @@
 """How far a run is: a bar on a terminal, a line now and then in a log."""
 
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import Any, Self, TextIO
@@ -24,8 +25,7 @@ class Bar:
 
     def __exit__(self, *error: object) -> None:
         if self._last and not self._quiet:
-            self._to.write(f"\r\x1b[K{self._last}\n" if self._terminal else f"{self._last}\n")
-            self._to.flush()
+            self._write(f"\r\x1b[K{self._last}\n" if self._terminal else f"{self._last}\n")
 
     def show(self, told: Mapping[str, Any]) -> None:
         self._last = self._line(told)
@@ -33,8 +33,12 @@ class Bar:
         if self._quiet or now - self._shown_at < (REDRAW_EVERY_S if self._terminal else LINE_EVERY_S):
             return
         self._shown_at = now
-        self._to.write(f"\r\x1b[K{self._last}" if self._terminal else f"{self._last}\n")
-        self._to.flush()
+        self._write(f"\r\x1b[K{self._last}" if self._terminal else f"{self._last}\n")
+
+    def _write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody looks any more: that is no reason to end a run
+            self._to.write(text)
+            self._to.flush()
 
     def _line(self, told: Mapping[str, Any]) -> str:
         done, total = float(told.get("done", 0)), float(told.get("total", 0))

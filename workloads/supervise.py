@@ -54,6 +54,7 @@ def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: f
     killed_before = _kills()
     child = _Child(out, watch)
     with child.listening():
+        child.start()
         code, why = child.wait(request.get("time_limit_s"), grace_s)
     result = folder.read(out / folder.RESULT) or _unsaid(code, why, _kills() > killed_before)
     record = {
@@ -100,10 +101,13 @@ class _Child:
         self._out = out
         self._watch = watch
         self._why: Failure | None = None
+
+    def start(self) -> None:
         heard, said = os.pipe()
         environment = {**os.environ, "WORKLOAD_PROGRESS_FD": str(said), "PYTHONUNBUFFERED": "1"}
+        environment["WORKLOAD_PARENT"] = str(os.getpid())
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "workloads.child", str(out)],
+            [sys.executable, "-m", "workloads.child", str(self._out)],
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             env=environment,
@@ -124,7 +128,9 @@ class _Child:
         def stop(number: int, _frame: FrameType | None) -> None:
             self._why = self._why or means[signal.Signals(number)]
 
-        before = {number: signal.signal(number, stop) for number in means}
+        # What is ignored stays so: `nohup`, and the background of a script.
+        heard = [number for number in means if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in heard}
         try:
             yield
         finally:
@@ -141,7 +147,8 @@ class _Child:
                 self._why = Failure.TIMED_OUT
             if self._why is not None and kill_at == float("inf"):
                 kill_at = now + grace_s
-                folder.write(self._out / folder.STOP, {"why": self._why.value})
+                with contextlib.suppress(OSError):  # on a full disk it ends all the same, and keeps what it can
+                    folder.write(self._out / folder.STOP, {"why": self._why.value})
                 self._process.terminate()
             if now >= kill_at:
                 self._process.kill()
@@ -161,8 +168,10 @@ class _Child:
 
 def _unsaid(code: int, why: Failure | None, kernel_killed: bool) -> dict[str, Any]:
     """What ended a run that could not say so itself."""
-    if why is not None:
+    if why is not None and code == -signal.SIGKILL:
         kind, message = why, "it did not end in time when it was asked to, and was killed"
+    elif why is not None:
+        kind, message = why, "it was asked to end, and could not say more"
     elif code == -signal.SIGKILL and kernel_killed:
         kind, message = Failure.HOST_OOM, "the kernel killed it: the machine or the container was out of memory"
     elif code < 0:

@@ -5,6 +5,7 @@ A server that does not answer never ends a training: what it misses is told as a
 # ruff: noqa: ARG002 - the one that tracks nothing takes what the protocol hands it
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,10 @@ from workloads.settings import as_json
 HEAL_ID = "heal.id"  # the tag by which the bot finds what one of its repairs has trained
 MODEL, EVALUATION = "model", "evaluation"  # the artefacts that have a place of their own: a folder, a table
 _EVERY = 20  # points of curves that go out together
+_MOST = 1000  # that MLflow takes at once
+_PAUSE = 10.0  # times as long as a call in vain took, the next one waits
+_USER = re.compile(r"(?<=://)[^/\s]+(?=@)")  # of an address: it may hold a password
+_SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
 
 Tell = Callable[..., None]
 
@@ -40,6 +45,14 @@ class NoTracker:
         return
 
 
+def masked(text: str) -> str:
+    """Without what lets one in to the server: libraries put addresses into their messages."""
+    for name in _SECRETS:
+        if secret := os.environ.get(name):
+            text = text.replace(secret, "***")
+    return _USER.sub("***", text)
+
+
 def tracker(request: Mapping[str, Any], tell: Tell) -> Tracker:
     """MLflow's client if a server is named and the client is there; else nothing is tracked, and `tell` says why."""
     if not os.environ.get("MLFLOW_TRACKING_URI"):
@@ -55,14 +68,19 @@ def tracker(request: Mapping[str, Any], tell: Tell) -> Tracker:
     try:
         return _Mlflow(MlflowClient(), request, tell)
     except Exception as error:  # noqa: BLE001 - a training does not depend on who writes it down
-        tell("not_tracked", reason=f"{type(error).__name__}: {error}"[:500])
+        tell("not_tracked", reason=_reason(error))
         return NoTracker()
+
+
+def _reason(error: Exception) -> str:
+    return masked(f"{type(error).__name__}: {error}")[:500]
 
 
 class _Mlflow:
     def __init__(self, client: Any, request: Mapping[str, Any], tell: Tell) -> None:
         self._client, self._tell = client, tell
         self._points: list[tuple[str, float, int]] = []
+        self._quiet_until = float("-inf")
         name = str(request["workload"])
         found = client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else client.create_experiment(name)
@@ -79,7 +97,8 @@ class _Mlflow:
 
     def metric(self, name: str, value: float, step: int) -> None:
         self._points.append((name, value, step))
-        if len(self._points) >= _EVERY:
+        del self._points[:-_MOST]
+        if len(self._points) >= _EVERY and time.monotonic() >= self._quiet_until:
             self._guarded(self._flush)
 
     def finish(self, report: Report, out: Path, config: Any, data: str) -> None:
@@ -136,7 +155,10 @@ class _Mlflow:
         self._client.log_batch(self._run, [Metric(name, value, now_ms, step) for name, value, step in points])
 
     def _guarded(self, act: Callable[[], None]) -> None:
+        began = time.monotonic()
         try:
             act()
         except Exception as error:  # noqa: BLE001 - see above: the folder has it all
-            self._tell("not_tracked", reason=f"{type(error).__name__}: {error}"[:500])
+            now = time.monotonic()
+            self._quiet_until = now + _PAUSE * (now - began)  # a server that hangs shall not slow the training down
+            self._tell("not_tracked", reason=_reason(error))

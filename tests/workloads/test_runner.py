@@ -1,11 +1,12 @@
 """`python -m workloads`: a run of its own process, with a folder that says what became of it."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 
 from actions.benchmark_baseline import read as read_benchmark
 from tests.workloads.conftest import Runner
+from workloads.__main__ import _made
+from workloads.child import FolderRun
 from workloads.contract import EXIT_CODES, Failure
 
 
@@ -79,6 +82,52 @@ def test_how_a_run_ended_is_told_by_its_kind(workloads: Runner, how: str, kind: 
     assert ran.report["failure"]["resumable"] is resumable
 
 
+def test_what_came_out_as_nan_is_told_as_no_number(workloads: Runner):
+    ran = workloads("toy", "train", "--set", "how=nan")
+    assert ran.code == 0, ran.complained
+    assert ran.record["metrics"] == {"gain": {"unavailable": "it came out as nan"}}
+    assert next(e for e in ran.events if e["event"] == "looked")["value"] == "nan"
+
+
+def test_a_benchmark_that_measured_nan_has_failed(workloads: Runner):
+    ran = workloads("toy", "benchmark", "--set", "how=nan")
+    assert ran.code == EXIT_CODES[Failure.BUG]
+    assert ran.report["failure"]["message"] == "latency: a measurement came out as nan"
+
+
+def test_a_failure_keeps_its_kind_whatever_its_facts_are(workloads: Runner):
+    ran = workloads("toy", "train", "--set", "how=nan_fact")
+    assert ran.code == EXIT_CODES[Failure.NAN_LOSS]
+    assert ran.report["failure"]["facts"] == {"loss": "nan"}
+
+
+def test_a_password_in_an_address_is_not_written_down(workloads: Runner):
+    ran = workloads("toy", "train", "--set", "how=secret")
+    assert "https://***@server/api" in ran.report["failure"]["message"]
+    left = "".join(path.read_text() for path in ran.out.iterdir())
+    assert "hidden" not in left + ran.complained + ran.said
+
+
+def test_runs_of_one_second_have_a_folder_each(tmp_path: Path):
+    first, second = (_made(tmp_path / "runs" / "toy", new=True) for _ in range(2))
+    assert first != second
+    assert _made(first, new=False) == first
+
+
+def test_a_run_does_not_wait_for_who_watches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    heard, said = os.pipe()
+    os.set_blocking(said, False)
+    run = FolderRun(tmp_path, None, said)
+    for step in range(10_000):
+        run.progress(step, 10_001, "steps", loss=0.5)
+    os.close(said)
+    with os.fdopen(heard) as lines:
+        done = [json.loads(line)["done"] for line in lines]  # each line is whole
+    assert done == list(range(len(done)))
+    assert 0 < len(done) < 10_000
+
+
 def test_a_memory_limit_is_refused_to_the_program_and_typed(workloads: Runner):
     ran = workloads("toy", "train", "--set", "how=hungry", "--memory-mib", "1000")
     assert ran.report["failure"]["kind"] == "host_oom"
@@ -91,10 +140,16 @@ def test_a_run_ends_at_its_time_limit(workloads: Runner):
 
 
 @contextmanager
-def started(out: Path, environment: dict[str, str], how: str) -> Iterator["subprocess.Popen[str]"]:
+def started(
+    out: Path, environment: dict[str, str], how: str, before: Callable[[], object] | None = None
+) -> Iterator["subprocess.Popen[str]"]:
     words = ("toy", "train", "--set", f"how={how}", "--out", str(out))
     run = subprocess.Popen(
-        [sys.executable, "-m", "workloads", *words], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "workloads", *words],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=before,
     )
     try:
         until = time.monotonic() + 30
@@ -118,6 +173,44 @@ def test_a_signal_ends_it_in_good_order(
         run.send_signal(sent)
         assert run.wait(timeout=30) == EXIT_CODES[kind]
     assert json.loads((tmp_path / "report.json").read_text())["failure"]["kind"] == kind
+
+
+def test_a_signal_before_the_run_listens_ends_it_in_good_order(tmp_path: Path, environment: dict[str, str]):
+    words = [sys.executable, "-m", "workloads", "toy", "train", "--set", "how=wait", "--out", str(tmp_path)]
+    run = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        until = time.monotonic() + 30
+        while not (tmp_path / "request.json").exists():
+            assert time.monotonic() < until
+        os.killpg(run.pid, signal.SIGTERM)  # as a machine that ends does: to the run, too, which has just been started
+        assert run.wait(timeout=30) == EXIT_CODES[Failure.PREEMPTED]
+    finally:
+        run.kill()
+        run.communicate()
+    assert json.loads((tmp_path / "report.json").read_text())["failure"]["kind"] == "preempted"
+
+
+def test_what_a_shell_lets_it_ignore_does_not_end_it(tmp_path: Path, environment: dict[str, str]):
+    with started(tmp_path, environment, "wait", before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as run:
+        run.send_signal(signal.SIGHUP)  # as when the terminal of a `nohup` is closed
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(timeout=0.5)
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(timeout=30) == EXIT_CODES[Failure.PREEMPTED]
+
+
+@pytest.mark.parametrize(("how", "code"), [("well", 0), ("fail", EXIT_CODES[Failure.HOST_OOM])])
+def test_a_reader_that_has_gone_changes_nothing_of_how_a_run_ends(
+    tmp_path: Path, environment: dict[str, str], how: str, code: int
+):
+    words = [sys.executable, "-m", "workloads", "toy", "train", "--json", "--set", f"how={how}", "--out", str(tmp_path)]
+    heard, said = os.pipe()
+    os.close(heard)
+    try:
+        assert subprocess.run(words, env=environment, stdout=said, stderr=said, check=False).returncode == code
+    finally:
+        os.close(said)
+    assert (tmp_path / "report.json").exists()
 
 
 def test_a_run_does_not_outlive_the_kill_of_who_supervises_it(tmp_path: Path, environment: dict[str, str]):

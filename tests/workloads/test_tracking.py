@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.services import Server
 from tests.workloads.conftest import Runner
+from workloads import tracking
 
 
 def test_a_training_is_written_down_and_registers_its_model(workloads: Runner, mlflow_server: Server):
@@ -55,3 +57,45 @@ def test_a_model_that_was_to_be_registered_and_could_not_be_has_not_succeeded(wo
     ran = workloads("toy", "train", "--set", "register_as=a/b:c", env=told)
     assert ran.code == 1
     assert "a/b:c" in ran.complained
+
+
+@pytest.mark.parametrize(
+    "said", ["http://me:top%40s@host/x", "http://me:to@p@host:5000/x", "token abcd1234 was refused"]
+)
+def test_nothing_that_lets_one_in_is_told(said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "abcd1234")
+    told = tracking.masked(said)
+    assert "***" in told
+    assert not any(secret in told for secret in ("me:", "top", "to@", "abcd"))
+    assert tracking.masked("http://host:5000/x: no") == "http://host:5000/x: no"
+
+
+def test_a_server_that_hangs_is_asked_more_seldom(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: now[0])
+
+    class Hangs:
+        asked = 0
+
+        def get_experiment_by_name(self, name):
+            return type("Experiment", (), {"experiment_id": "1"})
+
+        def create_run(self, experiment, tags):
+            return type("Run", (), {"info": type("Info", (), {"run_id": "r"})})
+
+        def log_batch(self, run, points):
+            self.asked += 1
+            self.sizes = len(points)
+            now[0] += 20
+            raise TimeoutError
+
+    told: list[str] = []
+    tracker = tracking._Mlflow(
+        Hangs(), {"workload": "toy", "verb": "train", "settings": {}}, lambda *a, **f: told.append(a[0])
+    )
+    for step in range(10_000):
+        tracker.metric("loss", 1.0, step)
+        now[0] += 0.1
+    assert 0 < tracker._client.asked <= 7  # of 1 000 s and more of training, not 500 times
+    assert tracker._client.sizes <= 1000
+    assert told.count("not_tracked") == tracker._client.asked

@@ -30,6 +30,8 @@ class Toy:
 
     def run(self, verb, config, run):
         getattr(self, config.how.replace("-", "_"))(config, run)
+        if verb == "benchmark" and config.how == "nan":
+            return Report(samples=(Samples("latency", "ms", "lower", (1.0, float("nan"))),))
         if verb == "benchmark":
             return Report(samples=(Samples("latency", "ms", "lower", (1.0, 2.0, 3.0, 4.0, 5.0)),))
         (run.out / "weights").write_text("7")
@@ -37,6 +39,8 @@ class Toy:
         (run.out / "model" / "weights").write_text("7")
         (run.out / "rows.csv").write_text("id,label,prediction\n1,0,0.5\n")
         artefacts = {"weights": "weights", "model": "model", "evaluation": "rows.csv"}
+        if config.how == "nan":
+            return Report(metrics={"gain": Measured(float("nan"), "dB")})
         metrics = {"steps": Measured(config.steps, ""), "energy": Unavailable("no GPU")}
         return Report(metrics=metrics, artefacts=artefacts, notes=("well done",))
 
@@ -71,6 +75,17 @@ class Toy:
 
     def hungry(self, config, run):
         bytearray(2 << 30)
+
+    def nan(self, config, run):
+        run.event("looked", value=float("nan"), where=run.out)
+        run.metric("loss", float("nan"), 0)
+        run.progress(1, 2, "steps", loss=float("inf"))
+
+    def nan_fact(self, config, run):
+        raise RunFailed(Failure.NAN_LOSS, "no number", facts={"loss": float("nan")})
+
+    def secret(self, config, run):
+        raise ValueError("https://me:hidden@server/api did not answer")
 
     def killed(self, config, run):
         os.kill(os.getpid(), signal.SIGKILL)
