@@ -11,6 +11,7 @@ from app.domain.run import EndedRun, Failure
 from app.domain.tenant import Repository, Sender
 from detectors.builtin import BUILTIN
 from detectors.diagnosis import diagnose
+from detectors.playbooks import OF_RUNS, PLAYBOOKS
 from tests.detectors.logs import failing_log
 
 RUN = EndedRun("process", "h1", "speech", "train", "model speech", "speech", "h1", 0, tail="epoch 1\nMemoryError\n\n")
@@ -62,6 +63,10 @@ def test_every_kind_that_a_workload_may_tell_is_known_here() -> None:
     from workloads.contract import Failure as Kind
 
     assert {*CAUSES, *UNCLAIMED} == set(Kind)
+
+
+def test_every_cause_of_a_run_has_a_playbook_that_is_listed() -> None:
+    assert {finding(kind).playbook for kind in CAUSES} == {name for name in PLAYBOOKS if name.startswith(OF_RUNS)}
 
 
 def test_a_run_that_comes_to_its_end_is_well_for_whoever_has_claimed_it() -> None:
