@@ -3,6 +3,8 @@ VENV := .venv
 PYTHON ?= python3
 HEAL := $(VENV)/bin/heal
 ARGS ?=
+# Tests start hundreds of processes: none shall compile again what the one before has compiled.
+export PYTHONDONTWRITEBYTECODE :=
 .DEFAULT_GOAL := help
 .PHONY: help setup workloads demo test check format serve docs assets screenshots bench mutants clean
 
