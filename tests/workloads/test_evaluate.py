@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from workloads import checkpoint
 from workloads.av_separation import evaluate, metrics
 from workloads.av_separation.config import Evaluate
 from workloads.av_separation.mixing import Example
-from workloads.av_separation.model import build, save_weights
-from workloads.contract import Failure, Measured, RunFailed, Unavailable
+from workloads.contract import Measured, Unavailable
 
 CONFIG = Evaluate(preset="tiny", mixtures=4, seconds=0.64, device="cpu", perceptual=False)
 
@@ -123,21 +121,6 @@ def test_the_mixture_as_it_is_stands_beside_what_was_separated(tmp_path, monkeyp
     assert found["pesq_mos_mixture"].value == pytest.approx(0, abs=0.5)
     assert found["pesq_mos"].value == pytest.approx(20, abs=0.5)
     assert "si_snri_db_mixture" not in found
-
-
-def test_weights_are_found_in_a_file_a_run_and_a_checkpoint(tmp_path):
-    torch.manual_seed(3)
-    separator = build("tiny")
-    bias = separator.out.bias.detach().clone()
-    save_weights(separator, tmp_path / "model.safetensors", "tiny")
-    tensors = {f"model.{name}": value for name, value in separator.state_dict().items()}
-    running = tmp_path / "running"
-    kept = checkpoint.save(running / "checkpoints", 5, tensors=tensors, state={"preset": "tiny"})
-    for place in (tmp_path, tmp_path / "model.safetensors", running, kept):
-        assert torch.equal(evaluate.find_weights(place).out.bias, bias)
-    with pytest.raises(RunFailed) as failed:
-        evaluate.find_weights(tmp_path / "nowhere")
-    assert failed.value.kind is Failure.DATA_MISSING
 
 
 def test_untrained_weights_are_said_to_be(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from workloads import checkpoint
 from workloads.av_separation import config
 from workloads.av_separation.model import PRESETS, SLOTS, Separator, build, load, parameters, save_weights
 from workloads.av_separation.stft import EXTRA, HOP, TAIL, Stft
@@ -206,11 +207,26 @@ def test_weights_come_back_as_they_were_kept(model: Separator, tmp_path: Path) -
     assert not again.training
 
 
-def test_of_a_folder_the_newest_weights_are_loaded(model: Separator, tmp_path: Path) -> None:
+def test_of_a_training_s_folder_its_weights_are_loaded(model: Separator, tmp_path: Path) -> None:
     save_weights(model, tmp_path / "model.safetensors", "tiny")
     (tmp_path / "checkpoints").mkdir()
     save_file({"optimiser": torch.zeros(1)}, tmp_path / "checkpoints" / "tensors.safetensors")
     assert torch.equal(load(tmp_path).slots, model.slots)
+
+
+def test_weights_are_found_in_a_file_a_run_and_a_checkpoint(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    separator = build("tiny")
+    bias = separator.out.bias.detach().clone()
+    save_weights(separator, tmp_path / "model.safetensors", "tiny")
+    tensors = {f"model.{name}": value for name, value in separator.state_dict().items()}
+    running = tmp_path / "running"
+    kept = checkpoint.save(running / "checkpoints", 5, tensors=tensors, state={"preset": "tiny"})
+    for place in (tmp_path, tmp_path / "model.safetensors", running, kept):
+        assert torch.equal(load(place).out.bias, bias)
+    with pytest.raises(RunFailed) as failed:
+        load(tmp_path / "nowhere")
+    assert failed.value.kind is Failure.DATA_MISSING
 
 
 def _nothing(path: Path) -> None:
@@ -232,7 +248,7 @@ def _another_shape(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "kind", "words"),
     [
-        (_nothing, Failure.DATA_MISSING, "neither a file of weights"),
+        (_nothing, Failure.DATA_MISSING, "there are no weights"),
         (_torn, Failure.CHECKPOINT_CORRUPT, "cannot be read as weights"),
         (_nameless, Failure.CHECKPOINT_CORRUPT, "of which preset"),
         (_another_shape, Failure.CHECKPOINT_CORRUPT, "does not fit the preset tiny"),

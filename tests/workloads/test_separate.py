@@ -115,7 +115,7 @@ def test_each_face_gets_a_track_and_a_film_as_long_as_the_film(studio: Studio, d
         assert abs(len(heard) - len(voice)) <= 1024
         count = min(len(heard), len(voice))
         assert np.corrcoef(heard[:count], voice[:count])[0, 1] > 0.98  # in step to the sample
-    assert not (run.out / "scratch").exists()
+    assert not (run.out / ".scratch").exists()
     assert sorted(path.name for path in run.out.iterdir()) == sorted(
         ["face-1.mp4", "face-1.wav", "face-2.mp4", "face-2.wav", "heal-observations", "spectrograms.svg"]
     )
@@ -313,7 +313,7 @@ def test_silence_stays_silent_and_is_said_to_be(studio: Studio, tmp_path: Path) 
 def test_a_run_s_folder_gives_its_weights(studio: Studio, tmp_path: Path) -> None:
     torch.manual_seed(1)
     save_weights(build("tiny"), tmp_path / "model.safetensors", "tiny")
-    assert separate.weights_of(str(tmp_path))[1] == "model.safetensors"
+    assert separate.weights_of(str(tmp_path))[1] == tmp_path.name
     (tmp_path / "none").mkdir()
     with pytest.raises(RunFailed, match="no weights"):
         separate.weights_of(str(tmp_path / "none"))

@@ -14,8 +14,19 @@ from typing import Any
 
 import torch
 
+from workloads import checkpoint
 from workloads.av_separation.config import Benchmark
-from workloads.av_separation.model import MOUTH, SAMPLE_RATE, VIDEO_HOP, Separator, build, load, parameters, weights_in
+from workloads.av_separation.device import settle
+from workloads.av_separation.model import (
+    MOUTH,
+    SAMPLE_RATE,
+    VIDEO_HOP,
+    Separator,
+    build,
+    find_weights,
+    load,
+    parameters,
+)
 from workloads.contract import Failure, Measured, Metric, Report, Run, RunFailed, Samples, Unavailable
 from workloads.failures import classify
 from workloads.measure import (
@@ -49,9 +60,8 @@ def run_benchmark(config: Benchmark, run: Run) -> Report:
 
 
 def _measured(config: Benchmark, run: Run) -> Report:
-    device = _device(config.device)
     before = torch.get_num_threads()
-    torch.set_num_threads(config.threads or before)
+    device = settle(config.device, config.threads).type
     try:
         model, weights = _model(config)
         model = model.to(device).eval()
@@ -101,22 +111,14 @@ def _measured(config: Benchmark, run: Run) -> Report:
     return Report(metrics=metrics, samples=samples, notes=tuple(notes))
 
 
-def _device(asked: str) -> str:
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise RunFailed(Failure.BAD_SETTING, "device: there is no CUDA device here, say cpu or auto")
-    return "cuda" if asked == "cuda" or (asked == "auto" and there) else "cpu"
-
-
 def _model(config: Benchmark) -> tuple[Separator, str]:
     """And what its weights are."""
     if not config.checkpoint:
         return build(config.preset), f"preset {config.preset} with untrained weights: they take the same time"
-    path = Path(config.checkpoint)
-    if path.is_dir():
-        path = next(iter(weights_in(path)[-1:]), path)
+    path = find_weights(Path(config.checkpoint))
     model = load(path)
-    return model, f"weights {path.name}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    with (path / checkpoint.TENSORS if path.is_dir() else path).open("rb") as file:
+        return model, f"weights {path.name}, SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
 
 
 def _pass(model: Separator, config: Benchmark, device: str) -> Callable[[], object]:

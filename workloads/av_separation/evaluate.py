@@ -18,14 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workloads import checkpoint, seed
+from workloads import seed
 from workloads.av_separation import data, metrics, model
 from workloads.av_separation.config import Evaluate
 from workloads.av_separation.data import Example, Source
+from workloads.av_separation.device import settle
 from workloads.av_separation.drift import Observations
 from workloads.av_separation.model import Separator
-from workloads.av_separation.train import CHECKPOINTS, WEIGHTS
-from workloads.contract import Failure, Measured, Metric, Report, Run, RunFailed, Unavailable
+from workloads.contract import Measured, Metric, Report, Run, Unavailable
 
 EXAMPLES = "evaluation.jsonl"
 SUMMARY = "evaluation.json"
@@ -58,9 +58,7 @@ UNITS: Mapping[str, str] = {"si_snri_db": "dB", "sdri_db": "dB", "pesq_mos": "MO
 
 def run_evaluate(config: Evaluate, run: Run, *, open_source: Open = data.open_source) -> Report:
     """Separate `mixtures` held-out mixtures under each condition; one line of evaluation.jsonl for each voice."""
-    if config.threads:
-        torch.set_num_threads(config.threads)
-    device = _device(config)
+    device = settle(config.device, config.threads)
     separator, known = _model(config)
     separator.to(device).eval()
     run.event("data", spec=config.data, split=config.split, sha256=data.fingerprint_of(config.data))
@@ -86,24 +84,6 @@ def run_evaluate(config: Evaluate, run: Run, *, open_source: Open = data.open_so
     artefacts = {"examples": EXAMPLES, "summary": SUMMARY, "observations": path}
     notes = (known, f"{config.mixtures} mixtures of the {config.split} part of {config.data}")
     return Report(metrics=named, artefacts=artefacts, drift=drift, notes=notes)
-
-
-def find_weights(path: Path) -> Separator:
-    """The model of a `.safetensors` file, of a training's folder, finished or not, or of one checkpoint."""
-    if path.is_file():
-        return model.load(path)
-    if (path / WEIGHTS).is_file():
-        return model.load(path / WEIGHTS)
-    kept = path if (path / checkpoint.MANIFEST).is_file() else checkpoint.latest(path / CHECKPOINTS)
-    if kept is None:
-        raise RunFailed(Failure.DATA_MISSING, f"{path} holds neither {WEIGHTS} nor a whole checkpoint")
-    tensors, state = checkpoint.load(kept)
-    separator = model.build(str(state.get("preset")))
-    try:
-        separator.load_state_dict({name[6:]: of for name, of in tensors.items() if name.startswith("model.")})
-    except RuntimeError as error:
-        raise RunFailed(Failure.CHECKPOINT_CORRUPT, f"{kept} does not fit its preset: {error!s:.300}") from error
-    return separator.eval()
 
 
 def lips_of(example: Example, lips: str) -> tuple[Floats, Floats]:
@@ -262,16 +242,9 @@ def _source(config: Evaluate, open_source: Open, same_voice: bool) -> Source:
 
 def _model(config: Evaluate) -> tuple[Separator, str]:
     if config.checkpoint:
-        return find_weights(Path(config.checkpoint)), f"weights of {config.checkpoint}"
+        return model.load(Path(config.checkpoint)), f"weights of {config.checkpoint}"
     seed.everything(config.seed)
     return model.build(config.preset), "these are untrained weights: the figures say nothing of the method"
-
-
-def _device(config: Evaluate) -> torch.device:
-    there = torch.cuda.is_available()
-    if config.device == "cuda" and not there:
-        raise RunFailed(Failure.BAD_SETTING, "device is cuda, and torch sees no GPU here: say auto or cpu")
-    return torch.device("cuda" if there and config.device != "cpu" else "cpu")
 
 
 def _number(value: float) -> float | None:

@@ -212,7 +212,7 @@ def run_export(config: Export, run: Run) -> Report:
         int8_tolerance=config.int8_tolerance,
     )
     run.event("exported", parity=done.parity, int8_error=done.int8_error)
-    if done.parity > config.tolerance:
+    if not done.parity <= config.tolerance:  # NaN, too
         raise RunFailed(
             Failure.BAD_SETTING,
             f"tolerance: the file differs from torch by {done.parity:.2g} of the greatest value, "

@@ -8,7 +8,7 @@ Everything looks back a bounded time and ahead to the end of its chunk at most, 
 that a stream cut into chunks gives what the whole recording gives (`streaming.py`)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workloads import checkpoint
 from workloads.av_separation.stft import BINS, EXTRA, HOP, TAIL, Stft
 from workloads.contract import Failure, RunFailed
 
@@ -436,7 +437,8 @@ def parameters(model: nn.Module) -> int:
 
 # --- weights on disk -----------------------------------------------------------------------------------------------
 
-CHECKPOINT_TENSORS = "tensors.safetensors"
+WEIGHTS, CHECKPOINTS = "model.safetensors", "checkpoints"
+"""Of a training's folder: the weights in the end, and what it keeps on the way."""
 
 
 def save_weights(model: Separator, path: Path, preset: str) -> None:
@@ -444,33 +446,57 @@ def save_weights(model: Separator, path: Path, preset: str) -> None:
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path, {"preset": preset})
 
 
+def find_weights(path: Path) -> Path:
+    """What `checkpoint` means, in every verb: a file of weights or a checkpoint's folder, and of a training's folder
+    its weights, or while there are none its newest whole checkpoint. Raises RunFailed."""
+    if path.is_file() or (path / checkpoint.MANIFEST).is_file():
+        return path
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    kept = checkpoint.latest(path / CHECKPOINTS)
+    if kept is None:
+        raise RunFailed(
+            Failure.DATA_MISSING,
+            f"there are no weights at {path}: name a file (.safetensors), a checkpoint, or a training's folder with "
+            f"{WEIGHTS} or a whole checkpoint",
+        )
+    return kept
+
+
 def load(path: Path) -> Separator:
-    """What `save_weights` has kept, on the CPU and ready to separate. Of a folder, the newest such file below it.
-    Raises RunFailed."""
-    if path.is_dir():
-        found = weights_in(path)
-        if not found:
-            raise RunFailed(Failure.DATA_MISSING, f"there are no weights (.safetensors) below {path}")
-        path = found[-1]
-    if not path.is_file():
-        raise RunFailed(Failure.DATA_MISSING, f"{path} is neither a file of weights (.safetensors) nor a folder")
+    """The model of what `find_weights` finds there, on the CPU and ready to separate. Raises RunFailed."""
+    found = find_weights(path)
+    return _of_checkpoint(found) if found.is_dir() else _of_file(found)
+
+
+def _of_file(path: Path) -> Separator:
+    """Shapes are compared before anything is read: a stranger's file takes no more memory than the model."""
     try:
         with safe_open(path, framework="pt") as file:
             preset = (file.metadata() or {}).get("preset", "")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            if preset not in PRESETS:
+                raise RunFailed(
+                    Failure.CHECKPOINT_CORRUPT, f"{path} does not say of which preset it is: it says {preset[:100]!r}"
+                )
+            model = build(preset)
+            wanted = {name: list(value.shape) for name, value in model.state_dict().items()}
+            names = list(file.keys())  # a file is no mapping
+            if {name: list(file.get_slice(name).get_shape()) for name in names} != wanted:
+                raise RunFailed(Failure.CHECKPOINT_CORRUPT, f"{path} does not fit the preset {preset}")
+            model.load_state_dict({name: file.get_tensor(name) for name in names})
     except (SafetensorError, OSError, json.JSONDecodeError) as why:
         raise RunFailed(Failure.CHECKPOINT_CORRUPT, f"{path} cannot be read as weights: {why}") from why
-    if preset not in PRESETS:
-        raise RunFailed(Failure.CHECKPOINT_CORRUPT, f"{path} does not say of which preset it is: it says {preset!r}")
-    model = build(preset)
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as why:
-        raise RunFailed(Failure.CHECKPOINT_CORRUPT, f"{path} does not fit the preset {preset}: {why}") from why
     return model.eval()
 
 
-def weights_in(folder: Path) -> Sequence[Path]:
-    """The weight files below a run's folder, newest last. Checkpoints hold more than weights, and are left out."""
-    found = [path for path in folder.rglob("*.safetensors") if path.name != CHECKPOINT_TENSORS]
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.as_posix()))
+def _of_checkpoint(folder: Path) -> Separator:
+    tensors, state = checkpoint.load(folder)
+    preset = str(state.get("preset"))
+    if preset not in PRESETS:
+        raise RunFailed(Failure.CHECKPOINT_CORRUPT, f"{folder} does not say of which preset it is")
+    model = build(preset)
+    try:
+        model.load_state_dict({name[6:]: of for name, of in tensors.items() if name.startswith("model.")})
+    except RuntimeError as error:
+        raise RunFailed(Failure.CHECKPOINT_CORRUPT, f"{folder} does not fit its preset: {error!s:.300}") from error
+    return model.eval()

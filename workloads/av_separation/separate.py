@@ -25,9 +25,10 @@ import torch
 
 from workloads.av_separation import loudness, media, mouths, picture
 from workloads.av_separation.config import Separate
+from workloads.av_separation.device import settle
 from workloads.av_separation.drift import Observations
 from workloads.av_separation.media import FPS, HOP, RATE, Floats, Limits, Media
-from workloads.av_separation.model import SLOTS, Separator, load, weights_in
+from workloads.av_separation.model import SLOTS, Separator, load
 from workloads.av_separation.mouths import Finder, Track
 from workloads.av_separation.streaming import Streamer
 from workloads.contract import Failure, Measured, Metric, Report, Run, RunFailed, Unavailable
@@ -44,19 +45,19 @@ def run_separate(config: Separate, run: Run, *, finder: Finder | None = None) ->
     """Raises RunFailed for a film that cannot be read, weights that are not there, and voices that nobody counted."""
     if not config.input:
         raise RunFailed(Failure.BAD_SETTING, "input: name the film, or a sound file")
+    film = Path(config.input)
+    if film.resolve().parent == run.out.resolve():  # what is written could be the film that is read
+        raise RunFailed(Failure.BAD_SETTING, "input: the film lies in the run's folder; name another folder with --out")
     begun = time.perf_counter()
     limits = Limits(seconds=config.most_minutes * 60)
-    film = Path(config.input)
     told = media.describe(film, limits)
     if told.sound_s <= 0:
         raise RunFailed(Failure.DATA_MALFORMED, f"{film.name}: has no sound; give a film in which people are heard")
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    device = settle(config.device, config.threads)
     model, weights = weights_of(config.checkpoint)
-    device = device_of(config.device)
     model = model.to(device).eval()
     run.event("film", **{name: getattr(told, name) for name in ("seconds", "sound_s", "picture_s", "width", "height")})
-    scratch = run.out / "scratch"
+    scratch = run.out / ".scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     try:
         return _Separation(config, run, limits, film, told, model, weights, device, scratch, finder).report(begun)
@@ -69,29 +70,15 @@ def run_separate(config: Separate, run: Run, *, finder: Finder | None = None) ->
 
 
 def weights_of(checkpoint: str) -> tuple[Separator, str]:
-    """The model in a file, in a run's folder (its newest weights), or the bundled one; and what it is called."""
+    """The model, or without a word of it the bundled one; and what it is called. Raises RunFailed."""
     if checkpoint:
-        path = Path(checkpoint)
-        if path.is_dir():
-            found = [at for at in (path / "model.safetensors", path / "out" / "model.safetensors") if at.is_file()]
-            found = found or list(weights_in(path))[-1:]
-            if not found:
-                raise RunFailed(Failure.DATA_MISSING, f"{path.name}: has no weights (.safetensors); name another run")
-            path = found[0]
-        return load(path), path.name
+        return load(Path(checkpoint)), Path(checkpoint).name
     bundled = sorted(BUNDLED.glob("*.safetensors"))
     if not bundled:
         raise RunFailed(
             Failure.DATA_MISSING, "no weights are bundled: train a model, and give its run's folder as `checkpoint`"
         )
     return load(bundled[0]), f"bundled {bundled[0].name}"
-
-
-def device_of(asked: str) -> torch.device:
-    there = torch.cuda.is_available()
-    if asked == "cuda" and not there:
-        raise RunFailed(Failure.BAD_SETTING, "device is cuda, and torch sees no GPU here: say auto or cpu")
-    return torch.device("cuda" if there and asked != "cpu" else "cpu")
 
 
 class _Separation:

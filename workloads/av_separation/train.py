@@ -26,13 +26,12 @@ from workloads import checkpoint, folder, memory, ranks, seed
 from workloads.av_separation import data, losses, metrics, rows
 from workloads.av_separation.config import Train
 from workloads.av_separation.data import Example, Source
+from workloads.av_separation.device import settle
 from workloads.av_separation.drift import Observations
-from workloads.av_separation.model import Separator, build, parameters, save_weights
+from workloads.av_separation.model import CHECKPOINTS, WEIGHTS, Separator, build, parameters, save_weights
 from workloads.contract import Failure, Measured, Metric, Report, Run, RunFailed, Unavailable
 from workloads.failures import classify
 
-WEIGHTS = "model.safetensors"
-CHECKPOINTS = "checkpoints"
 MOST_BAD = 5
 """So many steps in a row without a finite gradient end a run; half precision, whose scale is still sought, may take
 five times as many."""
@@ -183,8 +182,6 @@ class Trainer:
 
     def __init__(self, config: Train, run: Run, open_source: Open, make: Callable[[str], Separator]) -> None:
         self.config, self.run = config, run
-        if config.threads:
-            torch.set_num_threads(config.threads)
         self.accelerator = _accelerator(config)
         self.first = self.accelerator.is_main_process
         self.progress = Progress()
@@ -510,10 +507,7 @@ def improvements(example: Example, estimates: np.ndarray[Any, Any], *, free: boo
 
 
 def _accelerator(config: Train) -> Accelerator:
-    there = torch.cuda.is_available()
-    if config.device == "cuda" and not there:
-        raise RunFailed(Failure.BAD_SETTING, "device is cuda, and torch sees no GPU here: say auto or cpu")
-    cpu = config.device == "cpu" or not there
+    cpu = settle(config.device, config.threads).type == "cpu"
     if cpu and config.precision == "fp16":
         raise RunFailed(Failure.BAD_SETTING, "precision is fp16, which needs a GPU: say bf16 or fp32")
     precision = {"fp32": "no"}.get(config.precision, config.precision)
