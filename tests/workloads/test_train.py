@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -401,3 +402,37 @@ def test_a_voice_without_any_rest_is_predicted_as_its_label(tmp_path):
     source = Tones("", split="valid", seconds=0.32, seed=0)
     rows.write(tmp_path, source, 2, lambda example: example.clean, free=False)
     assert max(gated(tmp_path / rows.EVALUATION).prediction) < 1e-3
+
+
+def test_a_run_that_fails_before_its_first_checkpoint_loses_nothing_of_what_it_went_on_from(tmp_path):
+    config = replace(SMALL, checkpoint_every=100)
+    for name, before, end_at in (("first", None, 4), ("second", tmp_path / "first", 0)):
+        with pytest.raises(RunFailed):
+            trained(config, tmp_path / name, before, end_at=end_at)
+    (tmp_path / "third").mkdir()  # it failed before it had begun
+    (tmp_path / "third" / "request.json").write_text(json.dumps({"resume": str(tmp_path / "second")}))
+    shutil.rmtree(tmp_path / "first")
+    run, _ = trained(config, tmp_path / "fourth", tmp_path / "third")
+    assert run.named("resumed")[0]["step"] == 4
+
+
+def test_where_the_best_weights_are_lost_the_last_ones_are_given_and_no_figure_of_the_best(tmp_path):
+    config = replace(SMALL, steps=4, validate_every=2, valid_mixtures=1, learning_rate=1e-8, checkpoint_every=1)
+
+    class Losing(Noted):
+        def progress(self, done, total, unit, **figures):
+            for path in self.out.glob(f"{train.CHECKPOINTS}/*/{checkpoint.TENSORS}") if done == 4 else ():
+                path.write_bytes(b"")
+            super().progress(done, total, unit, **figures)
+
+    run = Losing(tmp_path)
+
+    def gains(*_, **__):
+        return [3.0 if run.shown[-1][0] == 2 else 1.0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "improvements", gains)
+        report = train.run_train(config, run, open_source=Tones, make=lambda _: Separator(SHAPE))
+    assert report.notes[0] == "the weights are those of step 4"
+    assert isinstance(report.metrics["valid_si_snri_db"], Unavailable)
+    assert run.named("checkpoint_passed_over")

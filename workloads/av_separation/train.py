@@ -37,6 +37,8 @@ MOST_BAD = 5
 five times as many."""
 SLOWER = 4.0
 """After a NaN the learning rate is divided by this."""
+MOST_BEFORE = 100
+"""So many runs that have gone on from each other are looked through for a checkpoint."""
 STAGES = ((1 / 3, 0.5), (2 / 3, 0.75))
 """A curriculum: until this part of `steps`, mixtures of this part of their length and range of levels, dry."""
 
@@ -336,7 +338,7 @@ class Trainer:
         limit, estimate = memory.limit_of(device), None
         sizes = sorted({max(1, config.batch // 8), max(2, config.batch // 4)})
         if sizes[-1] < config.batch:
-            with contextlib.suppress(RuntimeError, MemoryError):  # even these may be too large
+            with contextlib.suppress(Exception):  # even these may be too large; how the run ended stays what is told
                 estimate = memory.probe(self._trial, sizes, device)
         chosen = memory.batch_after_oom(
             batch=config.batch,
@@ -441,12 +443,13 @@ class Trainer:
         self.run.event("checkpoint", step=progress.step, path=path.relative_to(self.run.out).as_posix())
 
     def resume(self, earlier: Path) -> None:
-        """Go on from the newest whole checkpoint below `earlier`, the folder of a run; else from the start."""
-        kept = earlier / CHECKPOINTS
-        found = checkpoint.latest(kept, self._passed_over)
+        """Go on from the newest whole checkpoint of `earlier`, the folder of a run, or of those that it has itself
+        gone on from; else from the start. That is kept here, too: a run that fails soon loses nothing."""
+        found = self._newest(earlier)
         if found is None:
-            self._event("nothing_to_resume", folder=str(kept))
+            self._event("nothing_to_resume", folder=str(earlier / CHECKPOINTS))
             return
+        kept = found.parent
         tensors, state = checkpoint.load(found)
         if state.get("preset") != self.config.preset:
             raise RunFailed(
@@ -469,13 +472,29 @@ class Trainer:
         self._event("resumed", step=self.progress.step, checkpoint=str(found))
         if self.first and kept.resolve() != (self.run.out / CHECKPOINTS).resolve():
             self._bring_best(kept)
+            self.keep()
+
+    def _newest(self, earlier: Path) -> Path | None:
+        for _ in range(MOST_BEFORE):
+            found = checkpoint.latest(earlier / CHECKPOINTS, self._passed_over)
+            before = (folder.read(earlier / folder.REQUEST) or {}).get("resume")
+            if found is not None or not before:
+                return found
+            earlier = Path(str(before))
+        return None
 
     def _bring_best(self, kept: Path) -> None:
-        """The best weights so far belong to the run that goes on."""
+        """The best weights so far belong to the run that goes on. Where they are lost it looks for the best anew."""
+        if self.progress.best_step < 0:
+            return
         best = kept / f"step-{self.progress.best_step:09d}"
-        if self.progress.best_step >= 0 and best.is_dir():
+        try:
             tensors, state = checkpoint.load(best)
-            checkpoint.save(self.run.out / CHECKPOINTS, self.progress.best_step, tensors=tensors, state=state)
+        except RunFailed as broken:
+            self._passed_over(best, str(broken))
+            self.progress.best_db, self.progress.best_step = None, -1
+            return
+        checkpoint.save(self.run.out / CHECKPOINTS, self.progress.best_step, tensors=tensors, state=state)
 
     def _passed_over(self, path: Path, why: str) -> None:
         self._event("checkpoint_passed_over", path=str(path), why=why)
@@ -487,9 +506,14 @@ class Trainer:
     def best_weights(self) -> tuple[Separator, int]:
         """The model with the weights that did best in validation, or else the last; and their step."""
         best = self.run.out / CHECKPOINTS / f"step-{self.progress.best_step:09d}"
-        if self.progress.best_step < 0 or not best.is_dir():
+        if self.progress.best_step < 0:
             return self.model, self.progress.step
-        tensors, _ = checkpoint.load(best)
+        try:
+            tensors, _ = checkpoint.load(best)
+        except RunFailed as broken:
+            self._passed_over(best, str(broken))
+            self.progress.best_db = None  # it is not of the weights that there are
+            return self.model, self.progress.step
         self.model.load_state_dict(
             {name.removeprefix("model."): of for name, of in tensors.items() if name.startswith("model.")}
         )
@@ -640,7 +664,9 @@ def _report(trainer: Trainer, first_step: int, first_s: float) -> Report:
         artefacts["evaluation"] = kept
     steps, spent = progress.step - first_step, progress.elapsed_s - first_s
     found: dict[str, Metric] = {
-        "valid_si_snri_db": Unavailable("there was no validation")
+        "valid_si_snri_db": Unavailable(
+            "there was no validation" if progress.best_step < 0 else "the weights of the best validation are lost"
+        )
         if progress.best_db is None
         else Measured(progress.best_db, "dB"),
         "train_loss_db": Unavailable("no step was taken")
