@@ -93,6 +93,12 @@ def test_a_source_can_be_sent_to_another_process():
     assert np.array_equal(sent.example(3).mixture, source.example(3).mixture)
 
 
+def test_a_range_of_levels_that_is_none_is_refused():
+    with pytest.raises(RunFailed, match="snr_low is 5, above snr_high") as failed:
+        open_source("pack", split="train", snr_db=(5.0, -5.0))
+    assert failed.value.kind is Failure.BAD_SETTING
+
+
 def test_an_unknown_part_is_refused():
     with pytest.raises(RunFailed, match="split is 'dev'") as failed:
         open_source("pack", split="dev")
@@ -195,6 +201,7 @@ def test_without_a_split_no_voice_is_in_two_parts(tmp_path):
         ("a.csv", "clean,fps\na.wav,quick\n", r"line 2: fps is 'quick': say pictures a second"),
         ("a.csv", "clean,fps\na.wav,nan\n", r"line 2: fps is 'nan'"),
         ("a.csv", "clean,split\na.wav,dev\n", r"line 2: split is 'dev'"),
+        ("a.csv", "x" * 200_000 + "\n", r"line 1: no csv"),
         ("a.jsonl", '{"clean": "a.wav"}\n{"clean": \n', r"line 2: no JSON"),
         ("a.jsonl", "[1]\n", r"line 1: an object is needed"),
         ("a.jsonl", '{"clean": 7}\n', r"line 1: `clean` is 7: give a path or a list"),
@@ -371,6 +378,8 @@ def test_ctcnets_lists_of_them_are_read_too(tmp_path):
     assert np.array_equal(one.mouths, other.mouths)
     (lists / "s2.json").write_text("[]")
     refused(tmp_path / "lists", "malformed", "have not as many entries as mix.json")
+    (lists / "s2.json").write_text("[" * 100_000)
+    refused(tmp_path / "lists", "malformed", "s2.json is no JSON")
 
 
 def test_given_mixtures_are_trained_with_in_another_order_each_time_round(tmp_path):
@@ -487,6 +496,17 @@ def test_prepared_films_are_what_the_films_are(films, tmp_path, capsys):
         assert np.allclose(before[name].audio(0, length), after[name].audio(0, length), atol=1e-4)
         assert np.array_equal(before[name].mouths(0, length), after[name].mouths(0, length))
         assert np.array_equal(before[name].seen(0, length), after[name].seen(0, length))
+
+
+def test_films_of_one_name_and_two_kinds_are_two_films(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(prepare, "prepare", lambda film, stem: made.append((film.name, stem.name)) or True)
+    for name in ("one.mov", "one.mp4"):
+        (tmp_path / name).touch()
+    assert prepare.main([str(tmp_path), "--out", str(tmp_path)]) == 0
+    assert made == [("one.mov", "one"), ("one.mp4", "one.mp4")]
+    told = (tmp_path / "manifest.jsonl").read_text().splitlines()
+    assert [json.loads(line)["clean"] for line in told] == ["one.flac", "one.mp4.flac"]
 
 
 def test_preparing_goes_on_after_a_stop_and_leaves_out_what_is_broken(films, tmp_path, capsys):

@@ -116,6 +116,12 @@ def test_a_quantised_file_that_differs_too_much_is_not_kept(tmp_path: Path, monk
     assert not (tmp_path / SMALL_MODEL).exists()
 
 
+def test_a_file_that_gives_no_number_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "export_onnx", lambda *_, **__: Exported(tmp_path / MODEL, float("nan"), 1))
+    with pytest.raises(RunFailed, match="differs from torch by nan"):
+        run_export(Export(preset="tiny"), Recorder(tmp_path))
+
+
 def test_untrained_weights_are_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / MODEL).write_bytes(b"onnx")
     monkeypatch.setattr(export, "export_onnx", lambda *_, **__: Exported(tmp_path / MODEL, 1e-7, 1))

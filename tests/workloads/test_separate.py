@@ -310,6 +310,16 @@ def test_silence_stays_silent_and_is_said_to_be(studio: Studio, tmp_path: Path) 
     assert np.abs(media.read_audio(run.out / "voice-1.wav")).max() < 1e-3
 
 
+def test_a_film_in_the_run_s_own_folder_is_not_overwritten(studio: Studio, tmp_path: Path) -> None:
+    run = Told(tmp_path / "run")
+    film = run.out / "face-1.mp4"
+    film.write_bytes(studio.film.read_bytes())
+    with pytest.raises(RunFailed, match="name another folder") as refused:
+        run_separate(config(studio, input=str(film)), run)
+    assert refused.value.kind is Failure.BAD_SETTING
+    assert film.read_bytes() == studio.film.read_bytes()
+
+
 def test_a_run_s_folder_gives_its_weights(studio: Studio, tmp_path: Path) -> None:
     torch.manual_seed(1)
     save_weights(build("tiny"), tmp_path / "model.safetensors", "tiny")

@@ -51,7 +51,7 @@ class Train:
     patience: int = setting(10, "validations without a gain after which it stops; 0: never", least=0)
     checkpoint_every: int = setting(200, "steps between two checkpoints", least=1)
     keep: int = setting(3, "checkpoints kept", least=1, most=100)
-    seed: int = setting(0, "of the weights, the order and the mixing", least=0)
+    seed: int = setting(0, "of the weights, the order and the mixing", least=0, most=2**32 - 1)
     device: str = setting("auto", "where it runs", choices=DEVICES)
     precision: str = setting("fp32", "of the arithmetic", choices=PRECISIONS)
     threads: int = setting(0, "of the CPU; 0: as many as torch takes", least=0, most=256)
@@ -62,7 +62,9 @@ class Train:
 class Evaluate:
     """An evaluation on held-out mixtures."""
 
-    checkpoint: str = setting("", "a run's folder or a .safetensors file; empty: untrained weights, and it says so")
+    checkpoint: str = setting(
+        "", "a run's folder, a checkpoint or a .safetensors file; empty: untrained weights, and it says so"
+    )
     preset: str = setting("small", "size of the model, where there is no checkpoint", choices=PRESETS)
     data: str = setting("pack", "the bundled speech pack, a manifest (.csv, .jsonl), or a folder of data")
     split: str = setting("test", "part of the data", choices=("train", "valid", "test"))
@@ -74,7 +76,7 @@ class Evaluate:
     reverb: float = setting(0.0, "share of mixtures in a room with reverberation", least=0, most=1)
     mixtures: int = setting(100, "how many", least=1, most=100_000)
     perceptual: bool = setting(True, "PESQ and STOI, too, where they are installed")
-    seed: int = setting(1, "of the mixing", least=0)
+    seed: int = setting(1, "of the mixing", least=0, most=2**32 - 1)
     device: str = setting("auto", "where it runs", choices=DEVICES)
     threads: int = setting(0, "of the CPU; 0: as many as torch takes", least=0, most=256)
 
@@ -84,7 +86,7 @@ class Separate:
     """The voices of one film."""
 
     input: str = setting("", "the film, or a sound file", positional=True)
-    checkpoint: str = setting("", "a run's folder or a .safetensors file; needed, no weights are bundled")
+    checkpoint: str = setting("", "a run's folder, a checkpoint or a .safetensors file; needed, no weights are bundled")
     speakers: int = setting(0, "voices; 0: as many as there are faces", least=0, most=8)
     landmarks: str = setting("", "a file with mouth boxes or landmarks, where faces are known already")
     chunk: float = setting(1.28, "seconds that are looked at at a time", unit="s", least=0.32, most=60)
@@ -101,7 +103,7 @@ class Benchmark:
     """How fast it is, measured again and again."""
 
     preset: str = setting("small", "size of the model, where there is no checkpoint", choices=PRESETS)
-    checkpoint: str = setting("", "a run's folder or a .safetensors file; empty: untrained weights")
+    checkpoint: str = setting("", "a run's folder, a checkpoint or a .safetensors file; empty: untrained weights")
     speakers: int = setting(2, "voices in a mixture", least=1, most=8)
     seconds: float = setting(2.0, "length of a mixture", unit="s", least=0.32, most=60)
     batch: int = setting(1, "mixtures in one forward pass", least=1, most=4096)
@@ -118,7 +120,9 @@ class Benchmark:
 class Export:
     """A file that other runtimes take."""
 
-    checkpoint: str = setting("", "a run's folder or a .safetensors file; empty: untrained weights, and it says so")
+    checkpoint: str = setting(
+        "", "a run's folder, a checkpoint or a .safetensors file; empty: untrained weights, and it says so"
+    )
     preset: str = setting("small", "size of the model, where there is no checkpoint", choices=PRESETS)
     speakers: int = setting(2, "voices in a mixture", least=1, most=8)
     seconds: float = setting(2.0, "length of a mixture", unit="s", least=0.32, most=60)

@@ -9,7 +9,8 @@ A manifest is a .csv or .jsonl with a line for each mixture, or for each voice:
     voice     who speaks, for each voice (default: the sound's folder and name)
     split     train, valid or test; without it, voices or mixtures are dealt out 8 : 1 : 1
 
-Paths are relative to the manifest. Sound is 16 kHz mono. A folder is one of
+Paths are relative to the manifest and may lead out of its folder, to wherever the data lies: a manifest may name what
+whoever starts the run may read, and so is taken from people who may as much. Sound is 16 kHz mono. A folder is one of
 
     a corpus made by `python -m workloads.av_separation.speech`
     wav16k/min/{tr,cv,tt}/{mix,s1,s2,…}/*.wav and mouths/*.npz    LRS2-, LRS3- and VoxCeleb2-2Mix as CTCNet's authors
@@ -92,6 +93,8 @@ def open_source(
     valid or test. The shares are explained at Mixing; `vary` is on for training unless said. Raises RunFailed."""
     if split not in SPLITS:
         raise RunFailed(Failure.BAD_SETTING, f"split is {split!r}: say one of {', '.join(SPLITS)}")
+    if snr_db[0] > snr_db[1]:
+        raise RunFailed(Failure.BAD_SETTING, f"snr_low is {snr_db[0]:g}, above snr_high, which is {snr_db[1]:g}")
     mixing = Mixing(
         seconds=seconds,
         speakers=speakers,
@@ -274,7 +277,11 @@ def _manifest(path: Path) -> list[Row]:
 
 def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(text.splitlines())
-    for name in reader.fieldnames or ():
+    try:
+        names = reader.fieldnames or ()
+    except csv.Error as error:
+        raise RunFailed(Failure.DATA_MALFORMED, f"{path}, line 1: no csv ({error})") from error
+    for name in names:
         if name not in _COLUMNS:
             known = ", ".join(sorted(_COLUMNS))
             raise RunFailed(Failure.DATA_MALFORMED, f"{path}, line 1: no column is called {name!r}: there are {known}")
@@ -369,9 +376,11 @@ def _lists(folder: Path) -> list[Row]:
 
 
 def _list(path: Path, fields: int) -> list[list[Any]]:
+    if path.stat().st_size > _MOST_MANIFEST_BYTES:
+        raise RunFailed(Failure.DATA_MALFORMED, f"{path} is larger than 256 MiB: split it")
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunFailed(Failure.DATA_MALFORMED, f"{path} is no JSON ({error})") from error
     if not isinstance(told, list) or not all(isinstance(one, list) and len(one) == fields for one in told):
         raise RunFailed(
@@ -440,7 +449,8 @@ def fingerprint_of(spec: str) -> str:
         name = file.relative_to(base).as_posix() if file.is_relative_to(base) else file.as_posix()
         digest.update(f"{name}\0{file.stat().st_size}\0".encode())
         if whole:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest() if whole else f"sizes-{digest.hexdigest()}"
 
 

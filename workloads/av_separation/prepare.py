@@ -32,8 +32,13 @@ def main(told: list[str] | None = None) -> int:
     args = parser.parse_args(told)
     rows, left_out, unseen = [], 0, 0
     films = data.films(args.films)
+    names: set[Path] = set()
     for film in films:
-        name = film.clean[0].relative_to(args.films).with_suffix("")
+        whole = film.clean[0].relative_to(args.films)
+        name = whole.with_suffix("")
+        if name in names:  # a.mov beside a.mp4 is another film
+            name = whole
+        names.add(name)
         try:
             seen = prepare(film.clean[0], args.out / name)
         except RunFailed as failed:
