@@ -18,7 +18,7 @@ from actions.workflow_edits import child, load, scalars_of
 from app.domain.errors import Malformed, Refused
 from app.domain.evidence import Job
 from app.domain.repair import Look, Repair, RepairState
-from app.domain.run import EndedRun, Failure, failure_of
+from app.domain.run import EndedRun, Failure, failure_of, run_note
 from app.ports.forge import RunInfo
 from app.ports.launcher import ENDED, Launcher, RunSpec, RunState, RunStatus
 from app.ports.plugins import Tools
@@ -278,10 +278,6 @@ def _keep(errand: Errand, repair: Repair, kept: Mapping[str, Any], tools: Tools)
 
 
 # --- runs on a launcher --------------------------------------------------------------------------------------------
-
-
-def run_note(launcher: str, handle: str) -> str:
-    return f"runs/{launcher}/{handle}"
 
 
 def known_run(launcher: str, handle: str, tools: Tools) -> dict[str, Any]:

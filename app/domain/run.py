@@ -49,6 +49,12 @@ class EndedRun:
     tail: str = ""
 
 
+def run_note(launcher: str, handle: str) -> str:
+    """Where it stands what is known of a run that a repair has started: `resumed_as`, once another one goes on from
+    it."""
+    return f"runs/{launcher}/{handle}"
+
+
 def failure_of(report: Mapping[str, Any]) -> Failure | None:
     """What a report tells of a failure. None: it tells of none that can be read."""
     told = report.get("failure")

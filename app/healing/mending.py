@@ -1,6 +1,8 @@
 """Whether a run that failed is being repaired, for the repair that has started it and waits."""
 
+from app.domain.event import Observable, WorkloadFailed
 from app.domain.incident import ACTIVE, State
+from app.domain.run import run_note
 from app.healing.kit import Kit
 from app.healing.reconsider import held_until
 
@@ -21,3 +23,12 @@ def mending(kit: Kit, repository_id: int, launcher: str, handle: str) -> bool | 
             return True
         waiting = [incident for incident in found if incident.state is State.OBSERVED]
         return any(held_until(ledger.record(incident.id)) is not None for incident in waiting)
+
+
+def gone_on(kit: Kit, event: Observable) -> str:
+    """Why the word of a run that failed no longer speaks of the present; empty if it does."""
+    if not isinstance(event, WorkloadFailed):
+        return ""
+    with kit.store.begin() as ledger:
+        note = ledger.shelved(event.repository.id, run_note(event.run.launcher, event.run.handle)) or {}
+    return "the run goes on already" if note.get("resumed_as") else ""

@@ -41,7 +41,7 @@ from app.healing.hold import Hold
 from app.healing.interpret import interpret
 from app.healing.kit import Kit
 from app.healing.lift import lift
-from app.healing.mending import note_of
+from app.healing.mending import gone_on, note_of
 from app.healing.observe import take_in
 from app.healing.onboarding import config_check, onboarding
 from app.healing.reconsider import reconsider
@@ -175,7 +175,7 @@ def observed(kit: Kit, hold: Hold, *events: Observable, configured: Configured |
         evidence = gather(kit, forge, each, detectors, configured.policy)
         kit.passing("after gather")
         looks.append((each, *findings(detectors, each, evidence)))
-    outdated = stale(forge, event) if any(found for _, found, _ in looks) else ""
+    outdated = (gone_on(kit, event) or stale(forge, event)) if any(found for _, found, _ in looks) else ""
     kit.passing("after diagnose")
     with kit.store.begin(hold.lease) as ledger:
         spread(ledger, event)

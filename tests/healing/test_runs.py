@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from app.adapters import sources
+from app.domain.event import WorkloadFailed
 from app.domain.incident import Incident, State
 from app.domain.repair import Verb
+from app.domain.run import EndedRun, Failure
+from app.domain.tenant import Sender
 from app.ports.queue import Work
 from tests.healing.world import OUT_OF_MEMORY, TRANSIENT, World
 from tests.twins.launcher import MemoryLauncher
@@ -214,6 +217,23 @@ def test_taking_the_first_repair_back_ends_the_run_that_goes_on(world: World, la
     assert launcher.cancelled == [launcher.newest]
     assert len(launcher.started) == 2
     assert world.incident(1).state is State.DISMISSED
+
+
+def test_the_word_of_a_run_that_has_gone_on_since_opens_nothing_anew(world: World, launcher: MemoryLauncher) -> None:
+    """Taken in late, or replayed by a person."""
+    begin(world)
+    launcher.fail("host_oom", advice=ADVICE)
+    look(world)
+    launcher.finish(measured())
+    look(world)
+    assert states(world) == [State.HEALED, State.HEALED]
+    first = f"run-of-{launcher.started[0].key}"
+    about = of_runs(world)[0].finding.subject.partition("(")[2].removesuffix(")")
+    run = EndedRun("process", first, "speech", "benchmark", about, failure=Failure("host_oom", resumable=True))
+    world.arrive(WorkloadFailed(repository=world.forge.repository, sender=Sender("process"), run=run))
+    world.drain()
+    assert states(world) == [State.HEALED, State.HEALED]
+    assert tried(world, 2) == ["resume_run"]
 
 
 def die_at(world: World, step: str) -> None:
