@@ -133,7 +133,7 @@ class Cascades:
         shrink = min(1.0, LOOKED_AT / max(grey.shape))
         if shrink < 1:
             size = (round(grey.shape[1] * shrink), round(grey.shape[0] * shrink))
-            grey = self._cv2.resize(grey, size, interpolation=self._cv2.INTER_AREA)
+            grey = np.asarray(self._cv2.resize(grey, size, interpolation=self._cv2.INTER_AREA), np.uint8)
         found: list[Found] = []
         if not near:
             found = self._look(grey, max(24, round(max(grey.shape) / 20)), max(grey.shape), 0, 0)
