@@ -47,7 +47,8 @@ def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int
     try:
         told = _told(asked, verb)
         heal_id = told.pop(HEAL_ID, "")
-        needs = workload.plan(name, settings.read(verb.Config, told)).as_json()
+        config = settings.read(verb.Config, told)
+        needs = workload.plan(name, config).as_json()
     except RunFailed as error:
         if asked.out and not asked.plan:
             _leave(asked.out, workload.name, name, error)
@@ -59,6 +60,7 @@ def _run(workload: Workload, verb: Verb, name: str, words: Sequence[str]) -> int
         "workload": workload.name,
         "verb": name,
         "settings": told,
+        "config": settings.as_json(config),
         "heal_id": heal_id,
         "code_sha": code_sha(),
         "resume": str(asked.resume.absolute()) if asked.resume else "",

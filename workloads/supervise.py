@@ -33,6 +33,10 @@ RESUMABLE = frozenset(
 )
 """A run that ended so can be gone on with, once what ended it is out of the way."""
 
+NEARLY = 0.7
+"""Libraries crash where memory is refused to them. A crash with so much of the limit in use is put down to it."""
+_CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS})
+
 Watch = Callable[[Mapping[str, Any]], None]
 
 
@@ -46,7 +50,8 @@ class Ended:
 
 def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: float = GRACE_S) -> Ended:
     """`request` has `workload`, `verb`, `settings`, and may have `resume` (a folder), `memory_mib`, `time_limit_s`,
-    `heal_id`. `watch` is given what the run says of its progress. Raises OSError where the folder cannot be written."""
+    `heal_id`, and `config`, all settings in force. `watch` is given what the run says of its progress. Raises OSError
+    where the folder cannot be written."""
     for name in (folder.RESULT, folder.STOP, folder.RECORD, folder.REPORT):
         (out / name).unlink(missing_ok=True)
     folder.write(out / folder.REQUEST, dict(request))
@@ -56,11 +61,17 @@ def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: f
     with child.listening():
         child.start()
         code, why = child.wait(request.get("time_limit_s"), grace_s)
-    result = folder.read(out / folder.RESULT) or _unsaid(code, why, _kills() > killed_before)
+    limit = int(request.get("memory_mib") or 0) << 20
+    result = folder.read(out / folder.RESULT) or _unsaid(
+        code, why, kernel_killed=_kills() > killed_before, most_private=child.most_private, limit=limit
+    )
+    if result["outcome"] == "failed":
+        result["failure"]["facts"] = _batch(request) | result["failure"]["facts"]
     record = {
         "workload": request["workload"],
         "verb": request["verb"],
         "settings": request["settings"],
+        "config": request.get("config") or {},
         "resumed_from": request.get("resume") or None,
         "heal_id": request.get("heal_id") or None,
         "began_at": round(began, 3),
@@ -101,6 +112,8 @@ class _Child:
         self._out = out
         self._watch = watch
         self._why: Failure | None = None
+        self.most_private = 0
+        """Bytes of private memory, which the limit is of, as far as they were seen."""
 
     def start(self) -> None:
         heard, said = os.pipe()
@@ -152,6 +165,7 @@ class _Child:
                 self._process.terminate()
             if now >= kill_at:
                 self._process.kill()
+            self.most_private = max(self.most_private, _private(self._process.pid))
             time.sleep(POLL_S)
         self._ear.join(timeout=5)
         return code, self._why
@@ -166,7 +180,7 @@ class _Child:
                 self._watch(told)
 
 
-def _unsaid(code: int, why: Failure | None, kernel_killed: bool) -> dict[str, Any]:
+def _unsaid(code: int, why: Failure | None, *, kernel_killed: bool, most_private: int, limit: int) -> dict[str, Any]:
     """What ended a run that could not say so itself."""
     if why is not None and code == -signal.SIGKILL:
         kind, message = why, "it did not end in time when it was asked to, and was killed"
@@ -174,6 +188,9 @@ def _unsaid(code: int, why: Failure | None, kernel_killed: bool) -> dict[str, An
         kind, message = why, "it was asked to end, and could not say more"
     elif code == -signal.SIGKILL and kernel_killed:
         kind, message = Failure.HOST_OOM, "the kernel killed it: the machine or the container was out of memory"
+    elif code in _CRASHES and limit and most_private > NEARLY * limit:
+        kind = Failure.HOST_OOM
+        message = f"it crashed holding {most_private >> 20} MiB of at most {limit >> 20}, where more was refused"
     elif code < 0:
         kind, message = Failure.KILLED, f"it was ended by {signal.Signals(-code).name}"
     else:
@@ -181,6 +198,21 @@ def _unsaid(code: int, why: Failure | None, kernel_killed: bool) -> dict[str, An
         kind = kinds.get(code, Failure.BUG)
         message = f"it ended with {code} and could not say more"
     return {"outcome": "failed", "failure": {"kind": kind.value, "message": message, "advice": {}, "facts": {}}}
+
+
+def _batch(request: Mapping[str, Any]) -> dict[str, Any]:
+    """How large it was: whoever repairs a run that could not advise anything itself goes by it."""
+    config = request.get("config") or {}
+    return {name: config[name] for name in ("batch", "accumulate", "learning_rate") if name in config}
+
+
+def _private(process: int) -> int:
+    """0 where the system does not tell."""
+    try:
+        told = Path(f"/proc/{process}/status").read_text().partition("VmData:")[2].split(maxsplit=1)
+        return int(told[0]) * 1024
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _kills() -> int:

@@ -98,7 +98,7 @@ def test_a_benchmark_that_measured_nan_has_failed(workloads: Runner):
 def test_a_failure_keeps_its_kind_whatever_its_facts_are(workloads: Runner):
     ran = workloads("toy", "train", "--set", "how=nan_fact")
     assert ran.code == EXIT_CODES[Failure.NAN_LOSS]
-    assert ran.report["failure"]["facts"] == {"loss": "nan"}
+    assert ran.report["failure"]["facts"] == {"batch": 8, "loss": "nan"}
 
 
 def test_a_password_in_an_address_is_not_written_down(workloads: Runner):
@@ -128,9 +128,21 @@ def test_a_run_does_not_wait_for_who_watches_it(tmp_path: Path, monkeypatch: pyt
     assert 0 < len(done) < 10_000
 
 
+def test_a_run_that_was_killed_is_told_with_the_batch_it_had(workloads: Runner):
+    ran = workloads("toy", "train", "--set", "how=killed")
+    assert ran.report["failure"]["facts"] == {"batch": 8}
+    assert ran.record["config"]["steps"] == 3
+
+
 def test_a_memory_limit_is_refused_to_the_program_and_typed(workloads: Runner):
     ran = workloads("toy", "train", "--set", "how=hungry", "--memory-mib", "1000")
     assert ran.report["failure"]["kind"] == "host_oom"
+
+
+@pytest.mark.parametrize(("held_mib", "kind"), [(600, "host_oom"), (1, "killed")])
+def test_a_crash_near_the_memory_limit_is_put_down_to_it(workloads: Runner, held_mib: int, kind: str):
+    ran = workloads("toy", "train", "--set", "how=crash", "--set", f"steps={held_mib}", "--memory-mib", "700")
+    assert ran.report["failure"]["kind"] == kind
 
 
 def test_a_run_ends_at_its_time_limit(workloads: Runner):

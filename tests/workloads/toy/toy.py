@@ -14,6 +14,7 @@ class Config:
     how: str = setting("well", "how it ends")
     steps: int = setting(3, "steps", least=1, most=100_000)
     rate: float = setting(0.5, "a rate", unit="1/s", least=0, most=1)
+    batch: int = setting(8, "how many at a time", least=1)
     loud: bool = setting(False, "whether it talks")
     size: str = setting("small", "how large it is", choices=("small", "large"))
     film: str = setting("", "what it looks at", positional=True)
@@ -89,6 +90,12 @@ class Toy:
 
     def killed(self, config, run):
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def crash(self, config, run):
+        held = bytearray(config.steps << 20)
+        time.sleep(0.5)  # as a library that goes on for a while
+        os.kill(os.getpid(), signal.SIGSEGV)
+        del held
 
     def full(self, config, run):
         raise OSError(28, "No space left on device")
