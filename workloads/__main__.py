@@ -152,7 +152,7 @@ def _positive(text: str) -> int:
 
 
 def _list(words: Sequence[str]) -> int:
-    found = [catalogue.find(name) for name in catalogue.names()]
+    found = _there()
     if "--json" in words:
         told = [
             {
@@ -170,10 +170,20 @@ def _list(words: Sequence[str]) -> int:
 
 def _overview() -> str:
     lines = ["usage: python -m workloads list | NAME [VERB] [options]", ""]
-    for name in catalogue.names():
-        workload = catalogue.find(name)
-        lines += [f"  {name:<16} {workload.summary}", f"  {'':<16} {', '.join(workload.verbs)}"]
+    for workload in _there():
+        lines += [f"  {workload.name:<16} {workload.summary}", f"  {'':<16} {', '.join(workload.verbs)}"]
     return "\n".join([*lines, "", "`python -m workloads NAME VERB --help` tells the settings."])
+
+
+def _there() -> list[Workload]:
+    """Those that can be loaded; what is wrong with others is complained of."""
+    found = []
+    for name in catalogue.names():
+        try:
+            found.append(catalogue.find(name))
+        except RunFailed as error:
+            _complain(str(error))
+    return found
 
 
 def _about(workload: Workload) -> str:

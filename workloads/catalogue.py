@@ -21,7 +21,10 @@ def find(name: str) -> Workload:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
         raise RunFailed(Failure.BAD_SETTING, f"there is no workload {name[:100]!r}; {hint}")
     entry = BUILTIN.get(name) or next(iter(entry_points(group=GROUP, name=name)))
-    workload: Workload = entry.load()
+    try:
+        workload: Workload = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise RunFailed(Failure.NOT_INSTALLED, f"the workload {name} cannot be loaded: {error}") from error
     return workload
 
 

@@ -232,6 +232,13 @@ def test_a_run_that_ray_could_not_keep_says_what_ray_says(world: RayWorld, error
     assert (failure_of(status)["kind"] if kind else status.report.get("failure")) == kind
 
 
+def test_a_404_that_is_not_rays_own_loses_no_run(world: RayWorld) -> None:
+    handle = world.launcher.start(spec("train"))
+    cluster_of(world).answers[f"GET /api/jobs/{handle}"] = (404, b"<h1>404 Not Found</h1> nginx")
+    with pytest.raises(Unreachable, match="404"):
+        world.launcher.status(handle)
+
+
 def test_a_run_that_the_cluster_forgot_is_lost_and_can_be_gone_on_from(world: RayWorld) -> None:
     handle = world.launcher.start(spec("kept"))
     ended(world.launcher, handle)

@@ -324,6 +324,20 @@ def test_every_setting_of_every_verb_is_told_by_help(here: Runner):
     assert {each["name"] for each in json.loads(here("list", "--json").said)} >= {"av_separation", "toy"}
 
 
+def test_a_workload_that_cannot_be_loaded_is_told_and_hides_no_other(
+    here: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    broken = tmp_path / "broken-1.0.dist-info"
+    broken.mkdir()
+    (broken / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (broken / "entry_points.txt").write_text("[heal.workloads]\nbroken = nowhere_to_be_found:WORKLOAD\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    listed = here("list")
+    assert "av_separation" in listed.said
+    assert "the workload broken cannot be loaded" in listed.complained
+    assert here("broken", "train").code == EXIT_CODES[Failure.NOT_INSTALLED]
+
+
 def test_progress_is_a_line_in_a_log(workloads: Runner):
     ran = workloads("toy", "train", "--set", "steps=4")
     assert "train [████████████████████████] 4/4 steps  loss 0.25" in ran.complained

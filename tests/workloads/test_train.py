@@ -219,6 +219,14 @@ def test_a_broken_checkpoint_is_passed_over_and_told(tmp_path):
     assert len(run.named("checkpoint_passed_over")) == 1
 
 
+def test_no_training_begins_among_the_checkpoints_of_another(tmp_path):
+    trained(replace(SMALL, steps=1), tmp_path)
+    with pytest.raises(RunFailed, match="go on with --resume") as failed:
+        trained(replace(SMALL, steps=1), tmp_path)
+    assert failed.value.kind is Failure.BAD_SETTING
+    trained(replace(SMALL, steps=2), tmp_path, tmp_path)
+
+
 def test_where_nothing_can_be_resumed_it_begins_anew_and_says_so(tmp_path):
     run, report = trained(replace(SMALL, steps=1), tmp_path / "second", tmp_path / "first")
     assert run.named("nothing_to_resume")

@@ -565,6 +565,10 @@ def run_train(
     make: Callable[[str], Separator] = build,
 ) -> Report:
     """Train, keep the best weights as `model.safetensors`, and say what came of it. Raises RunFailed."""
+    kept = run.out / CHECKPOINTS
+    if run.resume is None and kept.is_dir() and any(kept.iterdir()):  # whoever goes on later could not tell them apart
+        message = f"{run.out} has the checkpoints of an earlier training: go on with --resume, or name another --out"
+        raise RunFailed(Failure.BAD_SETTING, message)
     backend = "nccl" if config.device != "cpu" and torch.cuda.is_available() else "gloo"
     given = (config, run.out, run.resume, open_source, make)
     with ranks.together(config.processes, run.out / ".meeting", backend, _train_along, *given):

@@ -250,7 +250,7 @@ class RayLauncher:
             return b"", f"(its log cannot be read: {error})"
 
     def _ask(self, method: str, path: str, *, end: bool = False, **more: Any) -> bytes | None:
-        """The answer, or its `end`. None: 404."""
+        """The answer, or its `end`. None: Ray says that there is no such job."""
         try:
             with requests.Session() as session:
                 session.trust_env = False  # no proxy and no .netrc that the environment names
@@ -268,7 +268,7 @@ class RayLauncher:
             raise Unreachable(f"Ray does not answer: {type(error).__name__}") from error
         if answer.status_code == 200:
             return body
-        if answer.status_code == 404:
+        if answer.status_code == 404 and b"does not exist" in body:  # of a proxy's 404 nothing follows
             return None
         raise _trouble(answer.status_code, body)
 
@@ -333,7 +333,7 @@ def _trouble(status: int, body: bytes) -> HealError:
         return Refused("Ray's address redirects elsewhere; set HEAL_LAUNCHER__RAY_ADDRESS to where it really is")
     said = body.decode("utf-8", "replace").strip().splitlines()
     why = f"Ray answers {status}" + (f": {said[-1][:LONGEST_MESSAGE]}" if said else "")
-    return Unreachable(why) if status == 429 or status >= 500 else Refused(why)
+    return Unreachable(why) if status in (404, 429) or status >= 500 else Refused(why)
 
 
 def _checked(handle: str) -> str:
