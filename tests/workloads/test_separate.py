@@ -15,7 +15,7 @@ import torch
 from tests.workloads.films import film, mouth_box, scene, speech
 from workloads.av_separation import loudness, media, separate
 from workloads.av_separation.config import Separate
-from workloads.av_separation.model import Separator, build, load, save_weights
+from workloads.av_separation.model import Separator, build, load, parameters, save_weights
 from workloads.av_separation.mouths import tracks_of
 from workloads.av_separation.separate import run_separate
 from workloads.contract import Failure, Measured, Report, RunFailed, Unavailable
@@ -329,8 +329,7 @@ def test_a_run_s_folder_gives_its_weights(studio: Studio, tmp_path: Path) -> Non
         separate.weights_of(str(tmp_path / "none"))
 
 
-def test_without_bundled_weights_it_asks_for_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(separate, "BUNDLED", tmp_path)
-    with pytest.raises(RunFailed, match="train a model") as refused:
-        separate.weights_of("")
-    assert refused.value.kind is Failure.DATA_MISSING
+def test_the_bundled_weights_say_what_they_know() -> None:
+    model, told = separate.weights_of("")
+    assert parameters(model) == parameters(build("tiny"))
+    assert "drawn mouths only" in told

@@ -86,7 +86,7 @@ class Separate:
     """The voices of one film."""
 
     input: str = setting("", "the film, or a sound file", positional=True)
-    checkpoint: str = setting("", "a run's folder, a checkpoint or a .safetensors file; needed, no weights are bundled")
+    checkpoint: str = setting("", "a run's folder, a checkpoint or a .safetensors file; empty: the bundled weights")
     speakers: int = setting(0, "voices; 0: as many as there are faces", least=0, most=8)
     landmarks: str = setting("", "a file with mouth boxes or landmarks, where faces are known already")
     chunk: float = setting(1.28, "seconds that are looked at at a time", unit="s", least=0.32, most=60)
