@@ -161,17 +161,21 @@ def _phases(step: Callable[[int], None], batch: int, meter: "_Gpu | _Process") -
     """Peaks of one step: outside the optimiser, and in it."""
     from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-    outside, inside = 0, 0
+    outside, inside, depth = 0, 0, 0
 
     def before(*_: Any) -> None:
-        nonlocal outside
-        outside = max(outside, meter.peak())
-        meter.reset()
+        nonlocal outside, depth
+        depth += 1
+        if depth == 1:  # an optimiser may call the step of the one that it is made of, which has its hooks, too
+            outside = max(outside, meter.peak())
+            meter.reset()
 
     def after(*_: Any) -> None:
-        nonlocal inside
-        inside = max(inside, meter.peak())
-        meter.reset()
+        nonlocal inside, depth
+        depth -= 1
+        if depth == 0:
+            inside = max(inside, meter.peak())
+            meter.reset()
 
     hooks = [register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)]
     try:

@@ -54,11 +54,11 @@ def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: f
     where the folder cannot be written."""
     for name in (folder.RESULT, folder.STOP, folder.RECORD, folder.REPORT):
         (out / name).unlink(missing_ok=True)
-    folder.write(out / folder.REQUEST, dict(request))
     began, clock = time.time(), time.monotonic()
     killed_before = _kills()
     child = _Child(out, watch)
     with child.listening():
+        folder.write(out / folder.REQUEST, dict(request))
         child.start()
         code, why = child.wait(request.get("time_limit_s"), grace_s)
     limit = int(request.get("memory_mib") or 0) << 20

@@ -1,6 +1,8 @@
 import contextlib
 import importlib.metadata
+import importlib.util
 import io
+import re
 import subprocess
 import sys
 import warnings
@@ -32,9 +34,11 @@ TRAIN = "import numpy as np\n\nx = np.float_(3)\n"
 
 def installed(migration: Migration) -> bool:
     try:
-        return not migration.library.distribution or bool(importlib.metadata.version(migration.library.distribution))
+        there = not migration.library.distribution or bool(importlib.metadata.version(migration.library.distribution))
     except importlib.metadata.PackageNotFoundError:
         return False
+    names = re.findall(r"^(?:import|from) (\w+)", migration.before + migration.after, re.MULTILINE)
+    return there and all(importlib.util.find_spec(name) for name in names)
 
 
 EXECUTED = [migration for migration in migrations() if migration.runs and installed(migration)]

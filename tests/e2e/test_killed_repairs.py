@@ -39,6 +39,8 @@ ELSEWHERE = {
     # a benchmark and a question are no answer to a failure that a scenario could show healed
     "benchmark_model": ("actions/test_benchmark_model.py", "crash_everywhere("),
     "rotate_secret": ("actions/test_rotate_secret.py", "crash_everywhere("),
+    # it goes on from a run of a workload, and not of a workflow
+    "resume_run": ("actions/test_resume_run.py", "test_a_worker_that_stops_after_any_note_starts_it_once"),
     # a message may be sent twice, and says by its key that it is the same
     "notify": ("actions/test_notify.py", "test_carried_out_twice_it_is_sent_once"),
 }

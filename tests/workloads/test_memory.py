@@ -161,6 +161,7 @@ def test_the_optimiser_s_temporaries_are_a_phase_of_their_own():
 
     def floor() -> float:
         weight = torch.nn.Parameter(torch.zeros(8))
+        torch.optim.SGD([weight], lr=0.1)  # now the step that is called by the other one's has hooks, too
         optimizer = Heavy([weight], lr=0.1)
 
         def step(batch: int) -> None:

@@ -151,6 +151,11 @@ def test_a_run_ends_at_its_time_limit(workloads: Runner):
     assert ran.report["failure"]["resumable"] is True
 
 
+def heard() -> None:
+    """Whoever runs the tests may ignore what a terminal sends, as the background of a script does."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(
     out: Path, environment: dict[str, str], how: str, before: Callable[[], object] | None = None
@@ -161,7 +166,7 @@ def started(
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=before,
+        preexec_fn=before or heard,
     )
     try:
         until = time.monotonic() + 30

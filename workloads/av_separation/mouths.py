@@ -1,6 +1,6 @@
 """Faces in a film, and the mouth of each: 48 x 48 px of grey, 25 a second.
 
-Faces are found by OpenCV's Haar cascades (the extra `faces`), or are given in a file where they are known already:
+Faces are found by OpenCV's Haar cascades, or are given in a file where they are known already:
 
     {"fps": 25, "faces": [[FRAME, FRAME, ...], ...]}
 
