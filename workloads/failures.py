@@ -83,7 +83,8 @@ def _message(kind: Failure, error: BaseException) -> str:
     said = " ".join(str(error).split())[:500]
     match kind:
         case Failure.NOT_INSTALLED:
-            return f"the library {getattr(error, 'name', said)} is not installed"
+            what = "make workloads, or pip install 'self-healing-mlops-bot[workloads]', brings all that workloads need"
+            return f"the library {getattr(error, 'name', said)} is not installed; {what}"
         case Failure.HOST_OOM:
             return f"out of memory: {said or type(error).__name__}"
         case Failure.COLLECTIVE_TIMEOUT:
