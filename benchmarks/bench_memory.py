@@ -94,7 +94,7 @@ def peaks(name: str) -> list[dict[str, Any]]:
     largest = LARGEST[name]
     batches = [largest // 4, largest // 2, largest]
     truths = {batch: (measured(name, batch, True), measured(name, batch, False)) for batch in batches}
-    base = int(child(lambda: memory._status()["VmRSS"]))
+    base = int(child(lambda: memory.status()["VmRSS"]))
     rows = []
     for probes in ((1, 3), (largest // 8, largest // 4)):
 
@@ -133,7 +133,7 @@ def peaks(name: str) -> list[dict[str, Any]]:
 
 
 def limited(room_bytes: int) -> None:
-    has = memory._status()["VmData"]
+    has = memory.status()["VmData"]
     resource.setrlimit(resource.RLIMIT_DATA, (has + room_bytes, resource.RLIM_INFINITY))
 
 

@@ -114,7 +114,7 @@ def _told(asked: argparse.Namespace, verb: Verb) -> dict[str, str]:
 
 def _leave(out: Path, workload: str, verb: str, error: RunFailed) -> None:
     """Whoever started a run and looks into its folder learns that it was refused."""
-    told = {"workload": workload, "verb": verb, "outcome": "failed", "failure": {**failure(error), "resumable": False}}
+    told = {"workload": workload, "verb": verb, "outcome": "failed", "failure": failure(error)}
     with contextlib.suppress(OSError):
         out.mkdir(parents=True, exist_ok=True)
         folder.write(out / folder.REPORT, told)

@@ -68,6 +68,21 @@ EXIT_CODES: Mapping[Failure, int] = {
 """What the process ends with; 0 is success."""
 
 
+RESUMABLE = frozenset(
+    {
+        Failure.CUDA_OOM,
+        Failure.HOST_OOM,
+        Failure.NAN_LOSS,
+        Failure.COLLECTIVE_TIMEOUT,
+        Failure.DISK_FULL,
+        Failure.PREEMPTED,
+        Failure.TIMED_OUT,
+        Failure.KILLED,
+    }
+)
+"""A run that ended so can be gone on with, once what ended it is out of the way."""
+
+
 class RunFailed(Exception):
     """A run cannot go on. `advice` are settings with which a resumed run is likely to get through; `facts` are numbers
     that explain it, units in their names."""
@@ -92,6 +107,7 @@ def failure(failed: RunFailed) -> dict[str, Any]:
         "kind": failed.kind.value,
         "message": str(failed)[:2_000],
         "advice": {name: _text(value) for name, value in failed.advice.items()},
+        "resumable": failed.kind in RESUMABLE,
         "facts": failed.facts,
     }
 

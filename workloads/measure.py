@@ -21,7 +21,6 @@ import platform
 import re
 import resource
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workloads import folder
 from workloads.contract import Failure, Measured, Metric, RunFailed, Unavailable
 
 Floats = NDArray[np.float64]
@@ -517,7 +517,8 @@ class Baselines:
         kept = self._read(file)["runs"]
         told = {name: [float(f"{each:.6g}") for each in _fewer(values)] for name, (_, values) in metrics.items()}
         runs = [*kept, {"at": at, "metrics": told}][-KEPT_RUNS:]
-        _write(file, {"machine": machine, "what": what, "runs": runs})
+        file.parent.mkdir(parents=True, exist_ok=True)
+        folder.write(file, {"machine": machine, "what": what, "runs": runs})
         return True
 
     def _read(self, file: Path) -> dict[str, Any]:
@@ -540,18 +541,3 @@ def _fewer(values: Sequence[float]) -> Floats:
     if len(values) <= KEPT_VALUES:
         return np.asarray(values, dtype=float)
     return np.asarray(np.quantile(values, (np.arange(KEPT_VALUES) + 0.5) / KEPT_VALUES))
-
-
-def _write(file: Path, told: Mapping[str, Any]) -> None:
-    """Either the old file stands there or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False, encoding="utf-8") as part:
-        try:
-            json.dump(told, part, indent=1)
-            part.write("\n")
-            part.flush()
-            os.fsync(part.fileno())
-            os.replace(part.name, file)
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise

@@ -197,10 +197,10 @@ class _Process:
             (PROC / "self/clear_refs").write_text("5")
         except OSError:
             return False
-        return "VmHWM" in _status()
+        return "VmHWM" in status()
 
     def peak(self) -> int:
-        return _status()["VmHWM"]
+        return status()["VmHWM"]
 
     def tidy(self) -> None:
         """Give back what the heap holds without need, so that it does not hide what a step asks for."""
@@ -240,13 +240,13 @@ def limit_of(device: str = "cpu") -> Limit | None:
     get. The tightest of several limits; None where there is none to be read."""
     if device.startswith("cuda"):
         return _limit_of_gpu(device)
-    status = _status()
-    if "VmRSS" not in status:
+    now = status()
+    if "VmRSS" not in now:
         return None
     rooms: list[tuple[int, str]] = []
     for name, number, has in (
-        ("RLIMIT_DATA", resource.RLIMIT_DATA, status.get("VmData", 0)),
-        ("RLIMIT_AS", resource.RLIMIT_AS, status.get("VmSize", 0)),
+        ("RLIMIT_DATA", resource.RLIMIT_DATA, now.get("VmData", 0)),
+        ("RLIMIT_AS", resource.RLIMIT_AS, now.get("VmSize", 0)),
     ):
         soft = resource.getrlimit(number)[0]
         if soft != resource.RLIM_INFINITY:
@@ -257,7 +257,7 @@ def limit_of(device: str = "cpu") -> Limit | None:
     if not rooms:
         return None
     room, what = min(rooms)
-    return Limit(status["VmRSS"] + max(0, room), what)
+    return Limit(now["VmRSS"] + max(0, room), what)
 
 
 def _limit_of_gpu(device: str) -> Limit:
@@ -272,28 +272,40 @@ def _limit_of_gpu(device: str) -> Limit:
     return Limit(*min(limits))
 
 
+def kills() -> int:
+    """How often the kernel has killed a process of this control group for want of memory; 0 where it does not tell."""
+    for root, at, version in _cgroups():
+        told = _fields(root / at / ("memory.events" if version == 2 else "memory.oom_control"))
+        if "oom_kill" in told:
+            return told["oom_kill"]
+    return 0
+
+
 def _rooms_of_cgroups() -> Iterator[tuple[int, str]]:
-    """Of this process's group and all above it, version 2 or 1: its limit less what it uses, page cache that can be
-    dropped not counted."""
+    """Of this process's group and all above it: its limit less what it uses, page cache that can be dropped not
+    counted."""
+    for root, at, version in _cgroups():
+        names = ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        for group in (at, *at.parents):
+            limit, usage = (_number(root / group / name) for name in names)
+            if limit is None or usage is None or limit > 2**60:  # version 1 says "none" by a huge number
+                continue
+            yield limit - usage + _fields(root / group / "memory.stat").get("inactive_file", 0), f"cgroup {names[0]}"
+
+
+def _cgroups() -> Iterator[tuple[Path, Path, int]]:
+    """The control groups that this process's memory is in: the folder of all, this one below it, and the version."""
     try:
         lines = (PROC / "self/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            root, most, used, what = CGROUPS, "memory.max", "memory.current", "cgroup memory.max"
-        elif "memory" in controllers.split(","):
-            root, most, used = CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            what = "cgroup memory.limit_in_bytes"
-        else:
-            continue
         at = Path(path.lstrip("/"))
-        for group in (at, *at.parents):
-            limit, usage = _number(root / group / most), _number(root / group / used)
-            if limit is None or usage is None or limit > 2**60:  # version 1 says "none" by a huge number
-                continue
-            yield limit - usage + _fields(root / group / "memory.stat").get("inactive_file", 0), what
+        if controllers == "":
+            yield CGROUPS, at, 2
+        elif "memory" in controllers.split(","):
+            yield CGROUPS / "memory", at, 1
 
 
 def _number(path: Path) -> int | None:
@@ -303,8 +315,9 @@ def _number(path: Path) -> int | None:
         return None
 
 
-def _status() -> dict[str, int]:
-    return _fields(PROC / "self/status")
+def status(process: int | str = "self") -> dict[str, int]:
+    """What the kernel says of a process's memory, in bytes: VmRSS, VmData, … (proc(5)); empty where it says nothing."""
+    return _fields(PROC / f"{process}/status")
 
 
 def _fields(path: Path) -> dict[str, int]:

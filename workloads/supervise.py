@@ -15,24 +15,11 @@ from types import FrameType
 from typing import IO, Any
 
 from workloads import folder
-from workloads.contract import EXIT_CODES, Failure
+from workloads.contract import EXIT_CODES, Failure, RunFailed, failure
+from workloads.memory import kills, status
 
 GRACE_S = 30.0  # between asking a run to end, so that it can keep a checkpoint, and killing it
 POLL_S = 0.1
-RESUMABLE = frozenset(
-    {
-        Failure.CUDA_OOM,
-        Failure.HOST_OOM,
-        Failure.NAN_LOSS,
-        Failure.COLLECTIVE_TIMEOUT,
-        Failure.DISK_FULL,
-        Failure.PREEMPTED,
-        Failure.TIMED_OUT,
-        Failure.KILLED,
-    }
-)
-"""A run that ended so can be gone on with, once what ended it is out of the way."""
-
 NEARLY = 0.7
 """Libraries crash where memory is refused to them. A crash with so much of the limit in use is put down to it."""
 _CRASHES = frozenset({-signal.SIGSEGV, -signal.SIGABRT, -signal.SIGBUS})
@@ -55,7 +42,7 @@ def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: f
     for name in (folder.RESULT, folder.STOP, folder.RECORD, folder.REPORT):
         (out / name).unlink(missing_ok=True)
     began, clock = time.time(), time.monotonic()
-    killed_before = _kills()
+    killed_before = kills()
     child = _Child(out, watch)
     with child.listening():
         folder.write(out / folder.REQUEST, dict(request))
@@ -63,7 +50,7 @@ def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: f
         code, why = child.wait(request.get("time_limit_s"), grace_s)
     limit = int(request.get("memory_mib") or 0) << 20
     result = folder.read(out / folder.RESULT) or _unsaid(
-        code, why, kernel_killed=_kills() > killed_before, most_private=child.most_private, limit=limit
+        code, why, kernel_killed=kills() > killed_before, most_private=child.most_private, limit=limit
     )
     if result["outcome"] == "failed":
         result["failure"]["facts"] = _batch(request) | result["failure"]["facts"]
@@ -78,12 +65,8 @@ def supervise(out: Path, request: Mapping[str, Any], watch: Watch, *, grace_s: f
         "took_s": round(time.monotonic() - clock, 3),
         **result,
     }
-    if record["outcome"] == "failed":
-        kind = Failure(record["failure"]["kind"])
-        record["failure"] = {**record["failure"], "resumable": kind in RESUMABLE}
-        exit_code = EXIT_CODES[kind]
-    else:
-        exit_code = 0
+    failed = record.get("failure")
+    exit_code = EXIT_CODES[Failure(failed["kind"])] if failed else 0
     folder.write(out / folder.RECORD, record)
     folder.write(out / folder.REPORT, reported(record))
     return Ended(exit_code, record)
@@ -165,7 +148,7 @@ class _Child:
                 self._process.terminate()
             if now >= kill_at:
                 self._process.kill()
-            self.most_private = max(self.most_private, _private(self._process.pid))
+            self.most_private = max(self.most_private, status(self._process.pid).get("VmData", 0))
             time.sleep(POLL_S)
         self._ear.join(timeout=5)
         return code, self._why
@@ -197,36 +180,10 @@ def _unsaid(code: int, why: Failure | None, *, kernel_killed: bool, most_private
         kinds = {number: kind for kind, number in EXIT_CODES.items()}
         kind = kinds.get(code, Failure.BUG)
         message = f"it ended with {code} and could not say more"
-    return {"outcome": "failed", "failure": {"kind": kind.value, "message": message, "advice": {}, "facts": {}}}
+    return {"outcome": "failed", "failure": failure(RunFailed(kind, message))}
 
 
 def _batch(request: Mapping[str, Any]) -> dict[str, Any]:
     """How large it was: whoever repairs a run that could not advise anything itself goes by it."""
     config = request.get("config") or {}
     return {name: config[name] for name in ("batch", "accumulate", "learning_rate") if name in config}
-
-
-def _private(process: int) -> int:
-    """0 where the system does not tell."""
-    try:
-        told = Path(f"/proc/{process}/status").read_text().partition("VmData:")[2].split(maxsplit=1)
-        return int(told[0]) * 1024
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def _kills() -> int:
-    """How often the kernel has killed a process of this control group for want of memory; 0 where it does not tell."""
-    try:
-        groups = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return 0
-    for line in groups:
-        _, controllers, group = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        name = "memory/{}/memory.oom_control" if controllers else "{}/memory.events"  # the first and second version
-        with contextlib.suppress(OSError, ValueError):
-            told = (Path("/sys/fs/cgroup") / name.format(group.strip("/"))).read_text().split()
-            return int(told[told.index("oom_kill") + 1])
-    return 0

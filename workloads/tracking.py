@@ -7,17 +7,16 @@ A server that does not answer never ends a training: what it misses is told as a
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from workloads.contract import Measured, Report, RunFailed
-from workloads.settings import as_json
 
 HEAL_ID = "heal.id"  # the tag by which the bot finds what one of its repairs has trained
 MODEL, EVALUATION = "model", "evaluation"  # the artefacts that have a place of their own: a folder, a table
 _EVERY = 20  # points of curves that go out together
-_MOST = 1000  # that MLflow takes at once
+_MOST, _MOST_SETTINGS = 1000, 100  # points and settings that MLflow takes at once
 _PAUSE = 10.0  # times as long as a call in vain took, the next one waits
 _USER = re.compile(r"(?<=://)[^/\s]+(?=@)")  # of an address: it may hold a password
 _SECRETS = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD")
@@ -91,8 +90,7 @@ class _Mlflow:
         if request.get("code_sha"):
             tags["mlflow.source.git.commit"] = str(request["code_sha"]).removesuffix("-dirty")
         self._run = client.create_run(experiment, tags=tags).info.run_id
-        for key, value in request["settings"].items():
-            client.log_param(self._run, key, value)
+        self._log(params=request.get("config") or request["settings"])
         tell("tracked", mlflow_run=self._run)
 
     def metric(self, name: str, value: float, step: int) -> None:
@@ -104,12 +102,8 @@ class _Mlflow:
     def finish(self, report: Report, out: Path, config: Any, data: str) -> None:
         def last() -> None:
             self._flush()
-            for name, metric in report.metrics.items():
-                if isinstance(metric, Measured):
-                    self._client.log_metric(self._run, name, metric.value)
-            for name, value in as_json(config).items():
-                if name not in self._known():
-                    self._client.log_param(self._run, name, value)
+            found = {name: told.value for name, told in report.metrics.items() if isinstance(told, Measured)}
+            self._log(points=[(name, value, 0) for name, value in found.items()])
             for name, where in report.artefacts.items():
                 path = out / where
                 if name == EVALUATION:
@@ -144,15 +138,21 @@ class _Mlflow:
         version = self._client.create_model_version(name, source, self._run, tags=tags)
         self._tell("registered", name=name, version=str(version.version))
 
-    def _known(self) -> frozenset[str]:
-        return frozenset(self._client.get_run(self._run).data.params)
-
     def _flush(self) -> None:
-        from mlflow.entities import Metric
-
         points, self._points = self._points, []
+        self._log(points=points)
+
+    def _log(self, *, points: Sequence[tuple[str, float, int]] = (), params: Mapping[str, Any] | None = None) -> None:
+        """In as few requests as the server takes: a hundred settings in each, or a thousand points."""
+        from mlflow.entities import Metric, Param
+
         now_ms = int(time.time() * 1000)
-        self._client.log_batch(self._run, [Metric(name, value, now_ms, step) for name, value, step in points])
+        metrics = [Metric(name, value, now_ms, step) for name, value, step in points]
+        told = [Param(name, str(value)) for name, value in (params or {}).items()]
+        for first in range(0, len(metrics), _MOST):
+            self._client.log_batch(self._run, metrics[first : first + _MOST])
+        for first in range(0, len(told), _MOST_SETTINGS):
+            self._client.log_batch(self._run, params=told[first : first + _MOST_SETTINGS])
 
     def _guarded(self, act: Callable[[], None]) -> None:
         began = time.monotonic()
