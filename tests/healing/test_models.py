@@ -25,7 +25,7 @@ from app.ports.models import Window
 from app.ports.queue import Work
 from detectors.data_drift import DataDrift
 from detectors.model_degradation import ModelDegradation
-from tests.healing.world import AUTO, World
+from tests.healing.world import AUTO, World, killed_at
 
 HEAL = (
     AUTO + "models: {churn: {task: binary, columns: {prediction: said, score: sure, label: left, id: ask}, keep: 3}}\n"
@@ -132,16 +132,7 @@ def test_a_batch_sent_twice_counts_once(world: World, watcher: Watcher) -> None:
 def die_at(world: World, step: str) -> None:
     """A worker ends without a word at this step, and another one goes on."""
 
-    class Killed(BaseException):
-        pass
-
-    def die(passed: str) -> None:
-        if passed == step:
-            object.__setattr__(world.kit, "passing", lambda _: None)
-            raise Killed
-
-    object.__setattr__(world.kit, "passing", die)
-    with pytest.raises(Killed):
+    with killed_at(world, step):
         perform(world.kit, Work.DELIVERY)
     world.expire(Work.DELIVERY)
     world.drain()

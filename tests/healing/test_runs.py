@@ -12,7 +12,7 @@ from app.domain.repair import Verb
 from app.domain.run import EndedRun, Failure
 from app.domain.tenant import Sender
 from app.ports.queue import Work
-from tests.healing.world import OUT_OF_MEMORY, TRANSIENT, World
+from tests.healing.world import OUT_OF_MEMORY, TRANSIENT, World, killed_at
 from tests.twins.launcher import MemoryLauncher
 
 CONFIG = """\
@@ -239,16 +239,7 @@ def test_the_word_of_a_run_that_has_gone_on_since_opens_nothing_anew(world: Worl
 def die_at(world: World, step: str) -> None:
     """A worker ends without a word at this step, and another one goes on."""
 
-    class Killed(BaseException):
-        pass
-
-    def die(passed: str) -> None:
-        if passed == step:
-            object.__setattr__(world.kit, "passing", lambda _: None)
-            raise Killed
-
-    object.__setattr__(world.kit, "passing", die)
-    with pytest.raises(Killed):
+    with killed_at(world, step):
         look(world)
     for work in Work:
         world.expire(work)

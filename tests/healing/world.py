@@ -2,11 +2,13 @@
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import BinaryIO
 
+import pytest
 from sqlalchemy import Engine, select, update
 
 import actions
@@ -258,3 +260,20 @@ class World:
             self.arrive(replace(self.forge.finished(run.id), head_branch=branch))
 
         self.forge.on_push = ran
+
+
+@contextmanager
+def killed_at(world: World, step: str) -> Iterator[None]:
+    """What is done in here ends without a word at this step, as when its worker is killed; afterwards nothing dies."""
+
+    class Killed(BaseException):
+        pass
+
+    def die(passed: str) -> None:
+        if passed == step:
+            object.__setattr__(world.kit, "passing", lambda _: None)
+            raise Killed
+
+    object.__setattr__(world.kit, "passing", die)
+    with pytest.raises(Killed):
+        yield
