@@ -2,7 +2,6 @@
 here; what a library prints goes where errors go. It tells its progress through the pipe WORKLOAD_PROGRESS_FD."""
 
 import contextlib
-import ctypes
 import json
 import math
 import os
@@ -20,11 +19,11 @@ from workloads import catalogue, folder, settings
 from workloads.contract import EXIT_CODES, Failure, Report, RunFailed, failure
 from workloads.failures import classify
 from workloads.fingerprint import fingerprint
+from workloads.parent import end_with_parent
 from workloads.tracking import NoTracker, Tracker, masked, tracker
 
 PROGRESS_EVERY_S = 1.0  # in events.jsonl; whoever watches is told each time
 _LONGEST = 4096  # bytes of a line in the pipe: it goes through whole, or not at all (pipe(7), PIPE_BUF)
-_PR_SET_PDEATHSIG = 1
 
 
 class FolderRun:
@@ -166,10 +165,9 @@ def _peak() -> int:
 
 def _end_with_parent() -> None:
     """Linux only: a run that nobody supervises any more ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.environ.pop("WORKLOAD_PARENT", str(os.getppid())) != str(os.getppid()):
-            os._exit(EXIT_CODES[Failure.KILLED])  # it has ended already
+    end_with_parent()
+    if sys.platform == "linux" and os.environ.pop("WORKLOAD_PARENT", str(os.getppid())) != str(os.getppid()):
+        os._exit(EXIT_CODES[Failure.KILLED])  # it has ended already
 
 
 if __name__ == "__main__":

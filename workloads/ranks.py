@@ -1,7 +1,6 @@
 """Several processes of one machine that train together: gloo on CPUs, NCCL on GPUs."""
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -16,11 +15,11 @@ import torch
 
 from workloads.contract import Failure, RunFailed
 from workloads.failures import classify
+from workloads.parent import end_with_parent
 
 WAIT_S = 600.0  # for another process, before the run is given up
 LAST_WORDS_S = 3.0  # for a process that has failed to say why
 _NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-_PR_SET_PDEATHSIG = 1
 
 
 @contextlib.contextmanager
@@ -77,8 +76,7 @@ def _join(rank: int, processes: int, meet: Path, backend: str) -> None:
 def _other(
     rank: int, processes: int, meet: str, backend: str, words: Any, work: Callable[..., Any], given: tuple[Any, ...]
 ) -> None:
-    if sys.platform == "linux":  # no process trains on for a first one that was killed
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()  # no process trains on for a first one that was killed
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the first one is told, and tells
     try:
