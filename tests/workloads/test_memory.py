@@ -101,6 +101,8 @@ def apart(work) -> float:
     if pid == 0:
         try:
             torch.set_num_threads(1)
+            memory.steady()
+            memory._Process().tidy()
             os.write(writing, repr(float(work())).encode())
         finally:
             os._exit(0)
